@@ -1,0 +1,100 @@
+//! Namespaces: chosen once per connection; keys, watches, leases and services never cross.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ErrorCode, Refusal};
+use crate::limits::NAMESPACE_BYTES_MAX;
+
+/// A namespace: 1 to 63 of `a-z 0-9 . _ -`, beginning and ending with a letter or digit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Namespace(Arc<str>);
+
+impl Namespace {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Where the server keeps what is its own (client identities). No client may name it.
+    ///
+    /// The leading dot keeps it apart from every name that parses.
+    #[must_use]
+    pub fn system() -> Self {
+        Self(".system".into())
+    }
+}
+
+impl Default for Namespace {
+    fn default() -> Self {
+        Self("default".into())
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Namespace {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        if is_name(text, NAMESPACE_BYTES_MAX) {
+            return Ok(Self(text.into()));
+        }
+        Err(Refusal::new(
+            ErrorCode::InvalidName,
+            format!(
+                "the namespace must be 1 to {NAMESPACE_BYTES_MAX} of a-z 0-9 . _ - and begin and end with a letter or digit"
+            ),
+        ))
+    }
+}
+
+impl TryFrom<String> for Namespace {
+    type Error = Refusal;
+
+    fn try_from(text: String) -> Result<Self, Refusal> {
+        // The log holds the server's own namespace; the greeting, where a client chooses, parses with `from_str`.
+        if text == Self::system().as_str() { Ok(Self::system()) } else { text.parse() }
+    }
+}
+
+impl From<Namespace> for String {
+    fn from(namespace: Namespace) -> Self {
+        namespace.as_str().to_owned()
+    }
+}
+
+/// Whether `text` is a name: DNS-safe, at most `bytes_max` long.
+#[must_use]
+pub(crate) fn is_name(text: &str, bytes_max: usize) -> bool {
+    let edge = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = text.as_bytes();
+    bytes.len() <= bytes_max
+        && bytes.first().is_some_and(edge)
+        && bytes.last().is_some_and(edge)
+        && bytes.iter().all(|byte| edge(byte) || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_cannot_name_the_servers_own_namespace() {
+        assert!(".system".parse::<Namespace>().is_err());
+        assert!("prod".parse::<Namespace>().is_ok());
+        assert!("Prod".parse::<Namespace>().is_err());
+        assert!("-prod".parse::<Namespace>().is_err());
+        assert!("".parse::<Namespace>().is_err());
+        assert!("a".repeat(64).parse::<Namespace>().is_err());
+    }
+}

@@ -1,0 +1,18 @@
+//! The server's heart: what the words of the log mean.
+//!
+//! Pure: no socket, thread, clock or randomness. It is driven by the server's shell with three kinds of calls: `handle_*`
+//! takes input, `poll_*` hands out output, [`State::apply`] takes the next command of the log. Time is an argument.
+//! Whatever decides an outcome comes from the command or the state, and maps are walked in order, so that two replicas
+//! that apply the same log are equal to the byte.
+//!
+//! A request becomes a [`Command`] at the [`door`]; an applied command becomes a [`Delta`], the hinge of the house:
+//! storage writes it, the [watch hub](watch) publishes it, tests compare it.
+
+#![forbid(unsafe_code)]
+
+mod command;
+mod delta;
+pub mod device;
+
+pub use command::{Action, Command, DecodeError, Position, decode_batch, encode_batch};
+pub use delta::{Change, Delta, LeaseRecord, SessionRecord};
