@@ -93,14 +93,19 @@ pub struct KeepAliveReply {
 
 /// How far the watches of the connection are.
 ///
-/// It covers every synced watch: all events up to `revision` that match have been sent. Streams overtake each other,
-/// so it holds only once the client has received `frames` frames on watch streams, counted since the connection began.
+/// It covers every watch that is not `behind`: all its events up to `revision` have been sent. Streams overtake each
+/// other, so for one watch it holds only once the client has received as many frames on that watch's stream as the last
+/// beat that named the watch in `sent` says, this one included; until then the client keeps it. A total over all streams
+/// could not tell: a late frame of one watch would stand in for a lost one of another.
+///
+/// A beat may come before the `Created` of a watch that it covers; the client then keeps it or lets it go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Beat {
     /// How far.
     pub revision: Revision,
-    /// Snapshot, reset and batch frames sent on all watch streams of this connection so far.
-    pub frames: u64,
+    /// Watches on which something was sent since the beat before, and how many snapshot, reset and batch frames there
+    /// were on each so far.
+    pub sent: Vec<(WatchId, u64)>,
     /// Watches that are not synced; this beat says nothing about them.
     pub behind: Vec<WatchId>,
     /// Milliseconds since the node last knew itself to be current.
@@ -112,7 +117,7 @@ pub struct Beat {
 /// Opens a watch. The server answers with a stream that begins with `Created`, or with [`SubscribeRefused`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subscribe {
-    /// Chosen by the client; not in use on this connection.
+    /// Chosen by the client, each once on a connection, so that no beat speaks of another watch.
     pub watch: WatchId,
     /// Which keys.
     pub range: KeyRange,
