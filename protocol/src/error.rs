@@ -244,7 +244,11 @@ impl Refusal {
     #[must_use]
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
         let mut detail = detail.into();
-        detail.truncate(detail.floor_char_boundary(DETAIL_BYTES_MAX));
+        let mut end = detail.len().min(DETAIL_BYTES_MAX);
+        while !detail.is_char_boundary(end) {
+            end -= 1;
+        }
+        detail.truncate(end);
         Self { code, applied: Applied::No, retry: code.retry(), detail, leader: None, revision: None }
     }
 

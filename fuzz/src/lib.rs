@@ -1,0 +1,3 @@
+//! The fuzz targets: a function each, shared with the tests that replay the corpus.
+
+pub mod protocol;
