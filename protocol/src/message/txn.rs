@@ -1,11 +1,16 @@
 //! Transactions: if, then, else; one revision.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use bytes::Bytes;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::op;
 use super::{Projection, PutReply};
 use crate::codec::Message;
+use crate::limits::TXN_OPS_MAX;
 use crate::message::{DeleteReply, GetReply, RangeReply};
 use crate::{Key, KeyRange, LeaseId, Revision, Version};
 
@@ -14,11 +19,40 @@ use crate::{Key, KeyRange, LeaseId, Revision, Version};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Txn {
     /// The comparisons; none holds.
+    #[serde(deserialize_with = "one_too_many_at_most")]
     pub when: Vec<Compare>,
     /// What to do if all hold.
+    #[serde(deserialize_with = "one_too_many_at_most")]
     pub then: Vec<TxnOp>,
     /// What to do if one does not.
+    #[serde(deserialize_with = "one_too_many_at_most")]
     pub otherwise: Vec<TxnOp>,
+}
+
+/// Reads a list and keeps no more of it than it takes to see that it is too long: an operation of two bytes on the wire
+/// is a hundred in memory, so a frame of them all would take a hundred times its size before anyone could refuse it.
+fn one_too_many_at_most<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    struct Capped<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Capped<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut kept = Vec::with_capacity(list.size_hint().unwrap_or(0).min(TXN_OPS_MAX + 1));
+            while let Some(item) = list.next_element()? {
+                if kept.len() <= TXN_OPS_MAX {
+                    kept.push(item);
+                }
+            }
+            Ok(kept)
+        }
+    }
+
+    deserializer.deserialize_seq(Capped(PhantomData))
 }
 
 /// How a number or value must stand to the one given.
