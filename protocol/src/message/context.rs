@@ -12,6 +12,8 @@ const TAG_RETRY: u8 = 3;
 
 /// Most bytes of fields in one frame: it is read before anything is known about the request.
 const CONTEXT_BYTES_MAX: usize = 1024;
+/// Longest trace context that is passed on: a longer one is none.
+const TRACE_BYTES_MAX: usize = CONTEXT_BYTES_MAX / 2;
 
 /// The tagged fields before the body of a request. A field that this version does not know is skipped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,9 +51,8 @@ impl Context {
         if let Some(deadline_ms) = self.deadline_ms {
             put_field(out, TAG_DEADLINE, &deadline_ms.to_le_bytes());
         }
-        if let Some(trace) = &self.trace {
-            // A longer trace is not a trace context.
-            put_field(out, TAG_TRACE, &trace[..trace.len().min(CONTEXT_BYTES_MAX / 2)]);
+        if let Some(trace) = self.trace.as_ref().filter(|trace| trace.len() <= TRACE_BYTES_MAX) {
+            put_field(out, TAG_TRACE, trace);
         }
         if let Some(retry) = &self.retry {
             let mut bytes = [0; 24];
@@ -86,7 +87,7 @@ impl Context {
             let mut field = fields.split_to(length);
             match tag {
                 TAG_DEADLINE => context.deadline_ms = Some(field.try_get_u64_le().map_err(|_| invalid())?),
-                TAG_TRACE => context.trace = Some(field),
+                TAG_TRACE => context.trace = Some(field).filter(|trace| trace.len() <= TRACE_BYTES_MAX),
                 TAG_RETRY => {
                     let mut next = || field.try_get_u64_le().map_err(|_| invalid());
                     context.retry = Some(RetryToken {
