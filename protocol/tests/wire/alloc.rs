@@ -35,7 +35,7 @@ fn grow(bytes: usize) {
 }
 
 /// The most bytes that this thread held at once during `f`, beyond what it held before.
-pub fn peak_bytes(f: impl FnOnce()) -> usize {
+pub(crate) fn peak_bytes(f: impl FnOnce()) -> usize {
     let before = HELD.get();
     PEAK.set(before);
     f();

@@ -6,6 +6,7 @@ use crate::said::{Said, frame};
 use crate::samples::samples;
 
 #[path = "../../../fuzz/src/protocol.rs"]
+#[allow(unreachable_pub, reason = "the fuzz crate exports it")]
 mod targets;
 
 use targets::TARGETS;
@@ -40,12 +41,12 @@ fn every_golden_message_is_a_seed() {
             Said::Created(_) | Said::SnapshotPage(_) | Said::Batch(_) | Said::ResetPage(_) | Said::End(_) => "watch",
             _ => "control",
         };
-        seed(target, &sample.message, sample.case, &bytes[4..8], &frame(&bytes).body);
-        seed("frame", &sample.message, sample.case, &[7], &bytes);
+        seed(target, sample.message, sample.case, &bytes[4..8], &frame(&bytes).body);
+        seed("frame", sample.message, sample.case, &[7], &bytes);
         if let Said::Request(context, _) = &sample.said
             && !context.is_empty()
         {
-            seed("context", &sample.message, sample.case, &[], &frame(&bytes).body);
+            seed("context", sample.message, sample.case, &[], &frame(&bytes).body);
         }
     }
 }

@@ -42,9 +42,12 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// The cases of a golden file, each with the bytes of its frame.
+type Cases = Vec<(String, Vec<u8>)>;
+
 /// The frames of a golden file: `# case` lines, each followed by the header on one line and the body on the next ones.
-fn parse(text: &str) -> Vec<(String, Vec<u8>)> {
-    let mut cases: Vec<(String, Vec<u8>)> = Vec::new();
+fn parse(text: &str) -> Cases {
+    let mut cases = Cases::new();
     for line in text.lines() {
         if let Some(case) = line.strip_prefix("# ") {
             cases.push((case.to_owned(), Vec::new()));
@@ -59,7 +62,7 @@ fn parse(text: &str) -> Vec<(String, Vec<u8>)> {
     cases
 }
 
-fn golden_files() -> Vec<(String, Vec<(String, Vec<u8>)>)> {
+fn golden_files() -> Vec<(String, Cases)> {
     let mut files: Vec<_> = std::fs::read_dir(folder())
         .expect("there are golden files")
         .map(|file| file.expect("the folder can be read").path())

@@ -10,7 +10,7 @@ macro_rules! said {
     ($($plain:ident,)+) => {
         /// A message with what stands beside it in its frame, the id aside.
         #[derive(Clone, Debug, PartialEq)]
-        pub enum Said {
+        pub(crate) enum Said {
             $($plain($plain),)+
             Request(Context, Request),
             Reply(Stamp, Reply),
@@ -19,7 +19,7 @@ macro_rules! said {
 
         impl Said {
             /// The message in a frame, whichever it is.
-            pub fn decode(frame: &Frame) -> Result<Self, Refusal> {
+            pub(crate) fn decode(frame: &Frame) -> Result<Self, Refusal> {
                 match frame.header.op {
                     $($plain::OP => decode::<$plain>(frame).map(Self::$plain),)+
                     op if op & op::REPLY != 0 => Ok(match Reply::decode(frame)? {
@@ -32,7 +32,7 @@ macro_rules! said {
             }
 
             /// Its frame.
-            pub fn encode(&self, id: u64, more: bool) -> Bytes {
+            pub(crate) fn encode(&self, id: u64, more: bool) -> Bytes {
                 let mut out = BytesMut::new();
                 let flags = if more { Flags::MORE } else { Flags::default() };
                 match self {
@@ -61,7 +61,7 @@ said! {
 }
 
 /// The frames in `bytes`, which must end with one.
-pub fn frames(bytes: &[u8]) -> Vec<Frame> {
+pub(crate) fn frames(bytes: &[u8]) -> Vec<Frame> {
     let mut decoder = Decoder::default();
     decoder.push(bytes);
     let frames = std::iter::from_fn(|| decoder.next_frame().expect("no frame is over the limit")).collect();
@@ -70,7 +70,7 @@ pub fn frames(bytes: &[u8]) -> Vec<Frame> {
 }
 
 /// The frame that `bytes` are.
-pub fn frame(bytes: &[u8]) -> Frame {
+pub(crate) fn frame(bytes: &[u8]) -> Frame {
     let mut frames = frames(bytes);
     assert_eq!(frames.len(), 1);
     frames.remove(0)

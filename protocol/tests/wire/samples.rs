@@ -8,17 +8,17 @@ use hither_protocol::*;
 use crate::said::Said;
 
 /// A message, and what its case is about.
-pub struct Sample {
+pub(crate) struct Sample {
     /// The message: the golden file is named after it.
-    pub message: &'static str,
+    pub(crate) message: &'static str,
     /// The case.
-    pub case: &'static str,
+    pub(crate) case: &'static str,
     /// What is said.
-    pub said: Said,
+    pub(crate) said: Said,
 }
 
 /// All of them.
-pub fn samples() -> Vec<Sample> {
+pub(crate) fn samples() -> Vec<Sample> {
     let mut all = Samples(Vec::new());
     control(&mut all);
     requests(&mut all);
@@ -122,9 +122,9 @@ fn control(all: &mut Samples) {
     all.say("keep-alive", "plain", KeepAlive { number: 128 });
     all.say("keep-alive-reply", "without a session", KeepAliveReply { number: 128, session_alive: None });
     all.say("keep-alive-reply", "session lost", KeepAliveReply { number: 129, session_alive: Some(false) });
-    let beat = |behind| Beat { revision: Revision(300), frames: 17, behind, age_ms: 4, term: 2 };
-    all.say("beat", "all synced", beat(Vec::new()));
-    all.say("beat", "two behind", beat(vec![WatchId(1), WatchId(300)]));
+    let beat = |sent, behind| Beat { revision: Revision(300), sent, behind, age_ms: 4, term: 2 };
+    all.say("beat", "quiet", beat(vec![], vec![]));
+    all.say("beat", "two sent, one behind", beat(vec![(WatchId(1), 17), (WatchId(300), 1)], vec![WatchId(2)]));
     let subscribe = |range, start, mode| Subscribe {
         watch: WatchId(9),
         range,

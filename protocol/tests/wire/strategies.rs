@@ -18,7 +18,7 @@ macro_rules! draw {
 }
 
 /// Anything that either side may say.
-pub fn said() -> BoxedStrategy<Said> {
+pub(crate) fn said() -> BoxedStrategy<Said> {
     prop_oneof![
         2 => control(),
         3 => (context(), request()).prop_map(|(context, request)| Said::Request(context, request)),
@@ -58,7 +58,7 @@ fn control() -> BoxedStrategy<Said> {
         draw!(KeepAliveReply { number: number(), session_alive: any::<Option<bool>>() }).prop_map(Said::from),
         draw!(Beat {
             revision: revision(),
-            frames: number(),
+            sent: vec((watch(), number()), 0..5),
             behind: vec(watch(), 0..5),
             age_ms: number(),
             term: number(),
@@ -225,7 +225,7 @@ fn watch_frame() -> BoxedStrategy<Said> {
 }
 
 /// One change, as a watch tells it.
-pub fn event() -> BoxedStrategy<Event> {
+pub(crate) fn event() -> BoxedStrategy<Event> {
     prop_oneof![
         (entry(), previous()).prop_map(|(entry, previous)| Event::Put { entry, previous }),
         (key(), revision(), previous()).prop_map(|(key, revision, previous)| Event::Delete { key, revision, previous }),
@@ -249,7 +249,7 @@ fn previous() -> BoxedStrategy<Previous> {
 }
 
 /// What travels beside a request.
-pub fn context() -> BoxedStrategy<Context> {
+pub(crate) fn context() -> BoxedStrategy<Context> {
     let retry = draw!(RetryToken { session: session(), sequence: sequence(), acknowledged: sequence() });
     draw!(Context { deadline_ms: option::of(number()), trace: option::of(bytes()), retry: option::of(retry) })
 }
