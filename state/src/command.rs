@@ -6,6 +6,8 @@ use hither_protocol::message::{Delete, LeaseKind, Put, RetryToken, Txn};
 use hither_protocol::{ClusterId, LeaseId, Namespace, Refusal, Revision, SessionId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use crate::StateLimits;
+
 /// The format of an encoded batch. A node that reads another one stops: it must never skip what it does not know.
 const BATCH_FORMAT: u8 = 1;
 
@@ -104,6 +106,11 @@ pub enum Action {
         cluster: ClusterId,
         /// 1, or one more than before a restore.
         incarnation: u64,
+    },
+    /// The state may grow to this from now on.
+    SetLimits {
+        /// The bounds.
+        limits: StateLimits,
     },
 }
 

@@ -7,6 +7,8 @@ use hither_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::StateLimits;
+
 /// Everything that one command changed, in order. Cloning shares keys and values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delta {
@@ -88,6 +90,11 @@ pub enum Change {
     Lineage {
         /// The name.
         lineage: Lineage,
+    },
+    /// The state has other bounds.
+    Limits {
+        /// The bounds.
+        limits: StateLimits,
     },
 }
 

@@ -136,6 +136,7 @@ pub trait StateDevice: Send + 'static {
     ///
     /// # Errors
     /// `InvalidData` if a row is damaged; what `visit` returns.
+    #[expect(clippy::type_complexity, reason = "an alias would hide what a device has to call")]
     fn scan(&self, space: Space, visit: &mut dyn FnMut(&[u8], &[u8]) -> io::Result<()>) -> io::Result<()>;
 
     /// Makes `changes` and replaces the meta row, in one step, in order. Not durable before [`flush`](Self::flush).

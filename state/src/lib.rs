@@ -6,13 +6,31 @@
 //! that apply the same log are equal to the byte.
 //!
 //! A request becomes a [`Command`] at the [`door`]; an applied command becomes a [`Delta`], the hinge of the house:
-//! storage writes it, the [watch hub](watch) publishes it, tests compare it.
+//! storage writes it (its rows are the [`image`] of the state), the [watch hub](watch) publishes it, tests compare it.
 
 #![forbid(unsafe_code)]
 
+mod apply;
 mod command;
 mod delta;
 pub mod device;
+pub mod door;
+pub mod image;
+mod keyset;
+mod keyspace;
+mod lease;
+mod limits;
+mod pins;
+mod range;
+mod session;
+mod state;
+mod store;
 
 pub use command::{Action, Command, DecodeError, Position, decode_batch, encode_batch};
 pub use delta::{Change, Delta, LeaseRecord, SessionRecord};
+pub use lease::LeaseView;
+pub use limits::{KEY_OVERHEAD_BYTES, StateLimits};
+pub use pins::Pin;
+pub use range::{PAGE_COUNT_MAX, PAGE_KEYS_MAX, RangePage, RangeQuery};
+pub use session::SessionView;
+pub use state::{Applied, State};
