@@ -1,1 +1,70 @@
-//! Being built.
+//! The client of Hither: service discovery and coordination.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), hither::Error> {
+//! let client = hither::connect().await?;
+//! client.put("config/greeting", "hello").await?;
+//! let mut watch = client.watch(hither::KeyRange::prefix("config/")).await?;
+//! while let Some(update) = watch.next().await {
+//!     for event in update?.events {
+//!         println!("{event:?}");
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What to know
+//!
+//! - A [`Client`] is a cheap handle: clone it, share it between tasks, call it with `&self`. One background task owns
+//!   its connection; it ends when the last handle, watch and lease is gone, or with [`Client::close`].
+//! - Every call has a deadline (5 s unless said otherwise) that covers everything: waiting for a connection, sending,
+//!   retrying, answering. Dropping the future of a call takes it back at the server too.
+//! - Writes are retried under one number after a reconnect, on whichever server, and take effect once.
+//! - A watch goes on where it was after any reconnect. It never skips or repeats an event; see [`Watch`].
+//! - An [`Error`] says its number, and whether the call may have changed something.
+
+#![forbid(unsafe_code)]
+
+mod admin;
+mod builder;
+mod client;
+mod clock;
+pub mod context;
+mod driver;
+mod enrol;
+mod identity;
+mod kv;
+mod lease;
+mod mailbox;
+mod registry;
+mod tls;
+mod txn;
+mod value;
+mod watch;
+
+pub use admin::{ClientAdded, ClientAdds};
+pub use builder::{ClientBuilder, connect};
+pub use client::{Client, States};
+pub use identity::Identity;
+pub use kv::{Deletes, Gets, Puts, Ranges};
+pub use lease::Lease;
+pub use registry::{Registered, Registration};
+pub use txn::Txns;
+pub use value::Value;
+pub use watch::{Watch, Watches};
+
+pub use hither_client_core::{
+    Endpoint, Enrolment, Error, Instance, Metrics, Options, ServiceEndpoint, SessionState, Status as InstanceStatus,
+    Update, UpdateKind, Url, format_duration, parse_duration,
+};
+pub use hither_protocol::error::LeaderHint;
+pub use hither_protocol::message::{
+    ClientInfo, Compare, Consistency, Delete, DeleteReply, Filter, GetReply, LeaseGrantReply, LeaseInfoReply,
+    LeaseKind, LeaseRenewReply, LeaseRevokeReply, LeaseStatus, Mode, Projection, Put, PutReply, RangeReply, Relation,
+    Role, Stamp, Start, StatusReply, TxnOp, TxnReply, TxnResult,
+};
+pub use hither_protocol::{
+    Applied, ClusterId, Entry, ErrorCode, Event, Key, KeyRange, LeaseId, LeaseState, Lineage, Namespace, NodeId,
+    Previous, Retry, Revision, SessionId, UnixMillis, Version, limits,
+};

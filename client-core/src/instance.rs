@@ -1,0 +1,286 @@
+//! The record of a service instance: JSON at `services/{service}/{id}`, so that any tool can read it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use hither_protocol::limits::VALUE_BYTES_MAX;
+use hither_protocol::{ErrorCode, Key, KeyRange, Refusal};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// The schema that this version writes.
+pub const SCHEMA: u32 = 1;
+
+/// What an instance may be long: a DNS label of a service, and room for `host-pod-process`.
+const NAME_BYTES_MAX: usize = 255;
+const ENDPOINTS_MAX: usize = 64;
+const TAGS_MAX: usize = 64;
+
+/// An instance of a service, as it stands in the registry. Fields that this version does not know are kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Instance {
+    /// The version of this record: 1.
+    pub schema: u32,
+    /// The service.
+    pub service: String,
+    /// The instance, unique in its service.
+    pub id: String,
+    /// Where it listens.
+    #[serde(default)]
+    pub endpoints: Vec<ServiceEndpoint>,
+    /// The version of the service's software.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// Words to select it by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Anything else about it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// Where it runs, within the region.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub zone: String,
+    /// Where it runs.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub region: String,
+    /// Its share of the load, relative to the others'; 0 takes none.
+    #[serde(default = "weight_default")]
+    pub weight: u32,
+    /// What it says of itself.
+    #[serde(default)]
+    pub status: Status,
+    /// When it started: UTC, RFC 3339.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub started_at: String,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+/// What an instance says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It works.
+    #[default]
+    Passing,
+    /// It works, but something is wrong.
+    Warning,
+    /// It does not work.
+    Critical,
+    /// It finishes what it has and wants nothing new.
+    Draining,
+    /// It was taken out by hand.
+    Maintenance,
+    /// A word of a newer version.
+    #[serde(untagged)]
+    Other(String),
+}
+
+/// Where an instance listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ServiceEndpoint {
+    /// What it speaks there: `tcp`, `http`, `grpc`.
+    pub scheme: String,
+    /// Name or address, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+const fn weight_default() -> u32 {
+    1
+}
+
+impl Instance {
+    /// An instance with nothing but its names.
+    #[must_use]
+    pub fn new(service: impl Into<String>, id: impl Into<String>) -> Self {
+        Self {
+            schema: SCHEMA,
+            service: service.into(),
+            id: id.into(),
+            endpoints: Vec::new(),
+            version: String::new(),
+            tags: Vec::new(),
+            metadata: BTreeMap::new(),
+            zone: String::new(),
+            region: String::new(),
+            weight: weight_default(),
+            status: Status::default(),
+            started_at: String::new(),
+            unknown: Map::new(),
+        }
+    }
+
+    /// The key of its record.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Self::key_of(&self.service, &self.id)
+    }
+
+    /// The key of an instance's record.
+    #[must_use]
+    pub fn key_of(service: &str, id: &str) -> Key {
+        format!("services/{service}/{id}").into()
+    }
+
+    /// The keys of all instances of a service.
+    #[must_use]
+    pub fn range_of(service: &str) -> KeyRange {
+        KeyRange::prefix(format!("services/{service}/"))
+    }
+
+    /// Reads a record and checks it.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for what is no record of a schema that this version can read, `InvalidName` for names that
+    /// may not be.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, Refusal> {
+        let instance: Self =
+            serde_json::from_slice(bytes).map_err(|error| invalid(format!("this is no service record: {error}")))?;
+        instance.check()?;
+        Ok(instance)
+    }
+
+    /// The record.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Every field is a string, a number or a map with string keys: nothing that JSON cannot say.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Whether the record may be stored.
+    ///
+    /// # Errors
+    /// `InvalidName` for the service or id, `InvalidArgument` for anything else; the detail names the field.
+    pub fn check(&self) -> Result<(), Refusal> {
+        if self.schema == 0 {
+            return Err(invalid("schema must be 1"));
+        }
+        check_name("service", &self.service)?;
+        check_name("id", &self.id)?;
+        if self.endpoints.len() > ENDPOINTS_MAX {
+            return Err(invalid(format!("endpoints: at most {ENDPOINTS_MAX}")));
+        }
+        if self.tags.len() > TAGS_MAX {
+            return Err(invalid(format!("tags: at most {TAGS_MAX}")));
+        }
+        self.endpoints.iter().try_for_each(ServiceEndpoint::check)?;
+        let bytes = self.to_json().len();
+        if bytes > VALUE_BYTES_MAX {
+            return Err(Refusal::new(ErrorCode::ValueTooLarge, format!("the record has {bytes} bytes")));
+        }
+        Ok(())
+    }
+}
+
+impl ServiceEndpoint {
+    /// Whether it may be stored.
+    ///
+    /// # Errors
+    /// `InvalidArgument`.
+    pub fn check(&self) -> Result<(), Refusal> {
+        let shown = self.to_string();
+        if self.port == 0 {
+            return Err(invalid(format!("endpoint {shown}: port 0 is nobody's")));
+        }
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.');
+        if self.scheme.is_empty() || !self.scheme.bytes().all(plain) {
+            return Err(invalid(format!("endpoint {shown}: the scheme is a word such as tcp, http, grpc")));
+        }
+        let unspecified = matches!(self.host.as_str(), "0.0.0.0" | "::" | "*");
+        if self.host.is_empty() || unspecified {
+            return Err(invalid(format!("endpoint {shown}: name an address that others can reach")));
+        }
+        if self.host.bytes().any(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control() || byte == b'/') {
+            return Err(invalid(format!("endpoint {shown}: the host has a character that it may not")));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ServiceEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scheme, host, port } = self;
+        if host.contains(':') { write!(f, "{scheme}://[{host}]:{port}") } else { write!(f, "{scheme}://{host}:{port}") }
+    }
+}
+
+/// `scheme://host:port`, or `host:port` for `tcp`.
+impl FromStr for ServiceEndpoint {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        let wrong = || invalid(format!("{text:?} is no endpoint: write scheme://host:port or host:port"));
+        let (scheme, address) = text.split_once("://").unwrap_or(("tcp", text));
+        let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+        let host = match host.strip_prefix('[') {
+            Some(inner) => inner.strip_suffix(']').ok_or_else(wrong)?,
+            None if host.contains(':') => return Err(wrong()),
+            None => host,
+        };
+        let port = port.parse().map_err(|_| wrong())?;
+        let endpoint = Self { scheme: scheme.to_owned(), host: host.to_owned(), port };
+        endpoint.check()?;
+        Ok(endpoint)
+    }
+}
+
+fn check_name(field: &str, name: &str) -> Result<(), Refusal> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b':' | b'@');
+    let edge = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    if edge && name.len() <= NAME_BYTES_MAX && name.bytes().all(plain) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        ErrorCode::InvalidName,
+        format!("{field} must be 1 to {NAME_BYTES_MAX} of A-Z a-z 0-9 . _ - : @ and begin with a letter or digit"),
+    ))
+}
+
+fn invalid(detail: impl Into<String>) -> Refusal {
+    Refusal::new(ErrorCode::InvalidArgument, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_keeps_what_a_newer_version_wrote() {
+        let json = r#"{"schema":1,"service":"api","id":"n1","endpoints":[{"scheme":"tcp","host":"::1","port":80}],"weight":3,"status":"hibernating","colour":{"of":"day"}}"#;
+        let instance = Instance::from_json(json.as_bytes()).expect("a record");
+        assert_eq!(instance.weight, 3);
+        assert_eq!(instance.status, Status::Other("hibernating".to_owned()));
+        assert_eq!(instance.endpoints[0].to_string(), "tcp://[::1]:80");
+        let again: Value = serde_json::from_str(&instance.to_json()).unwrap();
+        assert_eq!(again["colour"]["of"], "day");
+        assert_eq!(again["status"], "hibernating");
+        assert_eq!(instance.key(), Key::from("services/api/n1"));
+    }
+
+    #[test]
+    fn a_wrong_record_is_refused_with_the_field_named() {
+        let named = |instance: &Instance| instance.check().map_err(|refusal| refusal.detail).unwrap_err();
+        assert!(named(&Instance::new("a/b", "1")).starts_with("service"));
+        assert!(named(&Instance::new("a", "")).starts_with("id"));
+        let mut instance = Instance::new("a", "1");
+        instance.endpoints = vec![ServiceEndpoint { scheme: "tcp".into(), host: "0.0.0.0".into(), port: 1 }];
+        assert!(named(&instance).contains("0.0.0.0"));
+        assert!(Instance::from_json(b"{}").is_err());
+        assert!(Instance::from_json(b"\xff").is_err());
+    }
+
+    #[test]
+    fn an_endpoint_reads_back_what_it_shows() {
+        for text in ["tcp://1.2.3.4:80", "grpc://[::1]:9000", "http://db.internal:8080"] {
+            assert_eq!(text.parse::<ServiceEndpoint>().map(|endpoint| endpoint.to_string()).as_deref(), Ok(text));
+        }
+        assert_eq!("1.2.3.4:80".parse::<ServiceEndpoint>().unwrap().scheme, "tcp");
+        for text in ["", "80", "tcp://a", "tcp://a:0", "tcp://0.0.0.0:1", "::1:80", "a b:1"] {
+            assert!(text.parse::<ServiceEndpoint>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Where a client comes from.
+
+use std::time::Duration;
+
+use hither_client_core::{Enrolment, Error, Options, Url};
+use hither_protocol::{ErrorCode, Namespace, Revision};
+
+use crate::client::Client;
+use crate::context::{self, Context};
+use crate::driver;
+use crate::enrol;
+use crate::identity::Identity;
+
+/// Connects to the cluster that `HITHER_URL` names, or else to that of the current context, which `hither dev` writes.
+///
+/// # Errors
+/// `Unauthenticated` without an identity (it names the command to run), `Unavailable` if no server answers within
+/// 5 s, and those of [`ClientBuilder::connect`].
+pub async fn connect() -> Result<Client, Error> {
+    Client::builder().connect().await
+}
+
+/// Settings of a client to come. Each overrides what a URL, the environment or the default says.
+#[derive(Clone, Debug, Default)]
+#[must_use = "it does nothing until it connects"]
+pub struct ClientBuilder {
+    url: Option<String>,
+    context: Option<String>,
+    identity: Option<Identity>,
+    namespace: Option<String>,
+    connect_timeout: Option<Duration>,
+    request_timeout: Option<Duration>,
+    backoff: Option<(Duration, Duration)>,
+    beat_interval: Option<Duration>,
+    session_ttl: Option<Duration>,
+    share_watches: Option<bool>,
+    seen: Option<Revision>,
+    agent: Option<String>,
+    options: Vec<(String, String)>,
+}
+
+impl ClientBuilder {
+    /// The servers: `hither://host:port[,host:port...]/namespace?option=value`; or an enrolment string, which is
+    /// redeemed once and kept as a context. Default: `HITHER_URL`, then the context's servers.
+    pub fn url(mut self, url: impl Into<String>) -> Self {
+        self.url = Some(url.into());
+        self
+    }
+
+    /// The context that servers and identity come from. Default: the current one.
+    pub fn context(mut self, name: impl Into<String>) -> Self {
+        self.context = Some(name.into());
+        self
+    }
+
+    /// The identity to show. Default: the context's.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// The namespace of everything that the client does. Default: the URL's, then the context's, then `default`.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// How long connecting may take in all. Default 5 s.
+    pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = Some(timeout);
+        self
+    }
+
+    /// How long a call may take in all, unless it says otherwise. Default 5 s.
+    pub const fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = Some(timeout);
+        self
+    }
+
+    /// The first and the longest wait between attempts to connect. Default 50 ms and 10 s.
+    pub const fn backoff(mut self, min: Duration, max: Duration) -> Self {
+        self.backoff = Some((min, max));
+        self
+    }
+
+    /// The interval of beats: after three without a sign of life, another server is looked for. Default: the
+    /// server's, 1 s.
+    pub const fn beat_interval(mut self, interval: Duration) -> Self {
+        self.beat_interval = Some(interval);
+        self
+    }
+
+    /// How long the session, and what is bound to it, outlives silence. Default 10 s.
+    pub const fn session_ttl(mut self, ttl: Duration) -> Self {
+        self.session_ttl = Some(ttl);
+        self
+    }
+
+    /// Whether identical watches share one stream. Default true.
+    pub const fn share_watches(mut self, share: bool) -> Self {
+        self.share_watches = Some(share);
+        self
+    }
+
+    /// The newest revision that the caller knows of: no read of this client is older.
+    pub const fn seen(mut self, revision: Revision) -> Self {
+        self.seen = Some(revision);
+        self
+    }
+
+    /// The software's name and version, for the server's logs. Default: this crate's.
+    pub fn agent(mut self, agent: impl Into<String>) -> Self {
+        self.agent = Some(agent.into());
+        self
+    }
+
+    /// Any option by its name; see [`Options::NAMES`].
+    pub fn option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.options.push((name.into(), value.into()));
+        self
+    }
+
+    /// Connects: returns when a server has greeted the client. Must be called in a Tokio runtime, on which the
+    /// client's background task then runs.
+    ///
+    /// # Errors
+    /// `InvalidArgument` and `InvalidName` for a setting, `NotFound` for a context, `Unauthenticated` and
+    /// `IdentityInvalid` for the identity, `ClusterMismatch` if the server's certificate is of another CA,
+    /// `ProtocolMismatch` if it is no Hither server, and `Unavailable` if nobody answers within the connect timeout.
+    pub async fn connect(self) -> Result<Client, Error> {
+        let (options, identity, context) = self.resolve().await?;
+        driver::start(options, identity, context).await
+    }
+
+    /// What all settings together say.
+    async fn resolve(self) -> Result<(Options, Identity, Option<String>), Error> {
+        let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let mut options =
+            Options { agent: concat!("hither-rs/", env!("CARGO_PKG_VERSION")).to_owned(), ..Options::default() };
+        options.set_environment(environment)?;
+        // A context that was asked for by name comes before the environment.
+        let url = self.url.clone().or_else(|| environment("HITHER_URL").filter(|_| self.context.is_none()));
+        let mut used: Option<(String, Context)> = None;
+        let mut servers: Option<Url> = None;
+        match url {
+            Some(text) if Enrolment::is_one(&text) => {
+                let enrolment: Enrolment = text.trim().parse()?;
+                let timeout = self.connect_timeout.unwrap_or(options.connect_timeout);
+                used = Some(enrol::redeem(&enrolment, timeout).await?);
+            }
+            Some(text) => servers = Some(text.trim().parse()?),
+            None => {}
+        }
+        if used.is_none() {
+            used = match &self.context {
+                Some(name) => Some((name.clone(), context::load(name)?)),
+                None if self.identity.is_some() && servers.is_some() => None,
+                None => match context::load_current() {
+                    // A broken context matters only if it is needed.
+                    Err(_) if self.identity.is_some() => None,
+                    loaded => loaded?,
+                },
+            };
+        }
+        if let Some((_, context)) = &used {
+            options.endpoints.clone_from(&context.servers);
+            if let Some(namespace) = &context.namespace {
+                options.namespace = namespace.clone();
+            }
+        }
+        if let Some(url) = &servers {
+            options.set_url(url)?;
+        }
+        let renewed = if self.identity.is_some() { None } else { used.as_ref().map(|(name, _)| name.clone()) };
+        let Some(identity) = self.identity.clone().or_else(|| used.map(|(_, context)| context.identity)) else {
+            return Err(no_identity());
+        };
+        options.cluster = Some(identity.cluster());
+        self.override_in(&mut options)?;
+        if options.endpoints.is_empty() {
+            return Err(no_server());
+        }
+        options.check()?;
+        Ok((options, identity, renewed))
+    }
+
+    fn override_in(self, options: &mut Options) -> Result<(), Error> {
+        for (name, value) in &self.options {
+            options.set(name, value)?;
+        }
+        if let Some(namespace) = self.namespace {
+            options.namespace = namespace.parse::<Namespace>()?;
+        }
+        if let Some((min, max)) = self.backoff {
+            (options.backoff_min, options.backoff_max) = (min, max);
+        }
+        options.connect_timeout = self.connect_timeout.unwrap_or(options.connect_timeout);
+        options.request_timeout = self.request_timeout.unwrap_or(options.request_timeout);
+        options.beat_interval = self.beat_interval.or(options.beat_interval);
+        options.session_ttl = self.session_ttl.unwrap_or(options.session_ttl);
+        options.share_watches = self.share_watches.unwrap_or(options.share_watches);
+        options.seen = self.seen.unwrap_or(options.seen);
+        options.agent = self.agent.unwrap_or_else(|| std::mem::take(&mut options.agent));
+        Ok(())
+    }
+}
+
+fn no_identity() -> Error {
+    let detail = "there is no identity to show: on the server's machine run `hither dev`; elsewhere, run `hither client \
+                  add NAME` on the server and give its line as the URL or in HITHER_URL";
+    Error::new(ErrorCode::Unauthenticated, detail)
+}
+
+fn no_server() -> Error {
+    let detail = "no server is named: run `hither dev`, or set HITHER_URL to hither://host:port";
+    Error::new(ErrorCode::InvalidArgument, detail)
+}

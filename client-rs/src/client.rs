@@ -1,0 +1,183 @@
+//! The handle.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hither_client_core::{Error, Metrics, Options, SessionState};
+use hither_protocol::message::{Reply, Request, Stamp};
+use hither_protocol::{ErrorCode, SessionId};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::builder::ClientBuilder;
+use crate::driver::{Command, Outcome};
+
+/// A client of a cluster: a cheap handle to clone and share. Its background task ends when the last handle, watch,
+/// lease and registration is gone; [`close`](Self::close) ends it now and says goodbye.
+#[derive(Clone, Debug)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    commands: mpsc::UnboundedSender<Command>,
+    next: AtomicU64,
+    state: watch::Receiver<SessionState>,
+    metrics: Arc<Mutex<Metrics>>,
+    options: Arc<Options>,
+}
+
+impl Client {
+    /// Builds a client with other settings than [`connect`](crate::connect)'s.
+    #[must_use]
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    pub(crate) fn new(
+        commands: mpsc::UnboundedSender<Command>,
+        state: watch::Receiver<SessionState>,
+        metrics: Arc<Mutex<Metrics>>,
+        options: Arc<Options>,
+    ) -> Self {
+        Self { shared: Arc::new(Shared { commands, next: AtomicU64::new(1), state, metrics, options }) }
+    }
+
+    /// How the client stands to its cluster now.
+    #[must_use]
+    pub fn state(&self) -> SessionState {
+        *self.shared.state.borrow()
+    }
+
+    /// Follows [`state`](Self::state).
+    #[must_use]
+    pub fn states(&self) -> States {
+        States { receiver: self.shared.state.clone() }
+    }
+
+    /// What this client has counted so far.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        *self.shared.metrics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The settings that it runs with.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.shared.options
+    }
+
+    /// The client's session, opened now if it has none: the leases bound to it, and its own, which has the session's
+    /// number ([`SessionId::lease`]), live for as long as the client is heard of. Waits at most the request timeout.
+    ///
+    /// # Errors
+    /// Those of any write.
+    pub async fn session(&self) -> Result<SessionId, Error> {
+        let (reply, answer) = oneshot::channel();
+        let id = self.number();
+        let guard = CancelOnDrop { client: self, id, armed: true };
+        self.send(Command::Session { id, reply })?;
+        let outcome = answer.await.unwrap_or_else(|_| Err(closed()));
+        guard.disarm();
+        outcome
+    }
+
+    /// Leaves: what waits fails with `Closed`, watches end, the session and the leases bound to it end at the server
+    /// now rather than with their TTL. Returns when the server confirmed, or after 200 ms. Closing twice is fine.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.send(Command::Close { done }).is_ok() {
+            // A driver that is already gone is what was asked for.
+            let _ = closed.await;
+        }
+    }
+
+    /// Sends one request and waits for its answer. The way out for operations that this version has no method for.
+    /// Dropping the future takes the request back.
+    ///
+    /// `timeout`: the deadline of the whole call; none is [`Options::request_timeout`].
+    ///
+    /// # Errors
+    /// What the server refused, `Timeout` or `Unavailable` at the deadline, `Closed`.
+    pub async fn call(&self, request: impl Into<Request>, timeout: Option<Duration>) -> Result<(Stamp, Reply), Error> {
+        let (reply, answer) = oneshot::channel();
+        let id = self.number();
+        let guard = CancelOnDrop { client: self, id, armed: true };
+        self.send(Command::Call { id, request: request.into(), timeout, reply })?;
+        let outcome: Outcome = answer.await.unwrap_or_else(|_| Err(closed()));
+        guard.disarm();
+        outcome
+    }
+
+    /// [`call`](Self::call), with the reply that belongs to the request.
+    pub(crate) async fn ask<R: TryFrom<Reply>>(
+        &self,
+        request: impl Into<Request>,
+        timeout: Option<Duration>,
+    ) -> Result<(Stamp, R), Error> {
+        let (stamp, reply) = self.call(request, timeout).await?;
+        let reply = R::try_from(reply)
+            .map_err(|_| Error::unknown(ErrorCode::InvalidFrame, "the server answered another question"))?;
+        Ok((stamp, reply))
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.shared.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn send(&self, command: Command) -> Result<(), Error> {
+        self.shared.commands.send(command).map_err(|_| closed())
+    }
+}
+
+/// Takes a call back when its future is dropped before the answer came.
+struct CancelOnDrop<'a> {
+    client: &'a Client,
+    id: u64,
+    armed: bool,
+}
+
+impl CancelOnDrop<'_> {
+    fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            // A driver that is gone has nothing to take back.
+            let _ = self.client.send(Command::Cancel { id: self.id });
+        }
+    }
+}
+
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorCode::Closed, "the client was closed")
+}
+
+/// The states of a client as they change. It may skip one that did not last.
+#[derive(Clone, Debug)]
+pub struct States {
+    receiver: watch::Receiver<SessionState>,
+}
+
+impl States {
+    /// The state now.
+    #[must_use]
+    pub fn current(&mut self) -> SessionState {
+        *self.receiver.borrow_and_update()
+    }
+
+    /// Waits for a state that was not seen yet. `Closed` is the last; after it there is none.
+    pub async fn changed(&mut self) -> Option<SessionState> {
+        self.receiver.changed().await.ok()?;
+        Some(*self.receiver.borrow_and_update())
+    }
+
+    /// Waits until the client is in `state`. Returns false if it was closed instead.
+    pub async fn wait_for(&mut self, state: SessionState) -> bool {
+        self.receiver.wait_for(|now| *now == state).await.is_ok()
+    }
+}

@@ -1,0 +1,162 @@
+//! Sockets, connecting, and what QUIC's errors mean to a person.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use hither_client_core::{Endpoint, Error, format_duration};
+use hither_protocol::ErrorCode;
+use hither_protocol::error::CloseCode;
+use quinn::ConnectionError;
+
+/// TLS alerts, which QUIC carries as errors from 0x100.
+const CRYPTO_ERROR: u64 = 0x100;
+const ALERT_NO_APPLICATION_PROTOCOL: u64 = 120;
+
+/// One UDP socket for each family of addresses, bound when first needed and shared by all connections of a client.
+#[derive(Debug, Default)]
+pub(crate) struct Sockets {
+    v4: Mutex<Option<quinn::Endpoint>>,
+    v6: Mutex<Option<quinn::Endpoint>>,
+}
+
+impl Sockets {
+    /// Resolves an endpoint, and connects to the first of its addresses that answers.
+    pub(crate) async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        config: quinn::ClientConfig,
+        name: &str,
+    ) -> Result<quinn::Connection, Error> {
+        let host = endpoint.host.as_str();
+        let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, endpoint.port))
+            .await
+            .map_err(|error| {
+                let detail = format!("the name of {endpoint} does not resolve: {error}");
+                Error::caused_by(ErrorCode::Unavailable, detail, error)
+            })?
+            .collect();
+        let mut last = None;
+        for address in addresses {
+            match self.connect_to(address, endpoint, config.clone(), name).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last
+            .unwrap_or_else(|| Error::new(ErrorCode::Unavailable, format!("the name of {endpoint} has no address"))))
+    }
+
+    async fn connect_to(
+        &self,
+        address: SocketAddr,
+        endpoint: &Endpoint,
+        config: quinn::ClientConfig,
+        name: &str,
+    ) -> Result<quinn::Connection, Error> {
+        let connecting = self
+            .socket(address)?
+            .connect_with(config, address, name)
+            .map_err(|error| Error::caused_by(ErrorCode::Unavailable, format!("{endpoint}: {error}"), error))?;
+        connecting.await.map_err(|error| lost(endpoint, &error))
+    }
+
+    fn socket(&self, address: SocketAddr) -> Result<quinn::Endpoint, Error> {
+        let (slot, local) = match address {
+            SocketAddr::V4(_) => (&self.v4, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
+            SocketAddr::V6(_) => (&self.v6, SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))),
+        };
+        // Nothing under the lock panics half-way.
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(socket) = &*slot {
+            return Ok(socket.clone());
+        }
+        let socket = quinn::Endpoint::client(local)
+            .map_err(|error| Error::caused_by(ErrorCode::Unavailable, "no UDP socket could be opened", error))?;
+        Ok(slot.insert(socket).clone())
+    }
+
+    /// Waits until the peers were told of every connection that was closed.
+    pub(crate) async fn wait_idle(&self) {
+        let taken = |slot: &Mutex<Option<quinn::Endpoint>>| slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for socket in [taken(&self.v4), taken(&self.v6)].into_iter().flatten() {
+            socket.wait_idle().await;
+        }
+    }
+}
+
+/// Nobody answered in time.
+pub(crate) fn no_answer(servers: &str, timeout: Duration) -> Error {
+    let within = format_duration(timeout);
+    let detail = format!(
+        "no answer over UDP from {servers} within {within}: does a Hither server listen there, and does the network let UDP through?"
+    );
+    Error::new(ErrorCode::Unavailable, detail)
+}
+
+/// What the end of a connection means.
+pub(crate) fn lost(endpoint: &Endpoint, error: &ConnectionError) -> Error {
+    let caused = |code, detail: String| Error::caused_by(code, detail, error.clone());
+    match error {
+        ConnectionError::TimedOut => caused(
+            ErrorCode::Unavailable,
+            format!(
+                "no answer over UDP from {endpoint}: does a Hither server listen there, and does the network let UDP through?"
+            ),
+        ),
+        ConnectionError::ApplicationClosed(close) => {
+            let code = CloseCode::from_number(close.error_code.into_inner());
+            let reason = String::from_utf8_lossy(&close.reason);
+            let said = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+            match code {
+                Some(code) => caused(code.error(), format!("{endpoint} closed the connection ({code:?}){said}")),
+                None => caused(
+                    ErrorCode::Unavailable,
+                    format!("{endpoint} closed the connection with code {}{said}", close.error_code),
+                ),
+            }
+        }
+        ConnectionError::VersionMismatch => {
+            caused(ErrorCode::ProtocolMismatch, format!("{endpoint} does not speak QUIC version 1"))
+        }
+        // Said by the peer.
+        ConnectionError::ConnectionClosed(close) => match tls_alert(close.error_code.into()) {
+            Some(ALERT_NO_APPLICATION_PROTOCOL) => caused(
+                ErrorCode::ProtocolMismatch,
+                format!("{endpoint} is no client port of a Hither server of this version"),
+            ),
+            Some(_) => caused(
+                ErrorCode::Unauthenticated,
+                format!(
+                    "{endpoint} refused the client's certificate ({}): run `hither client add NAME` on the server for another",
+                    String::from_utf8_lossy(&close.reason)
+                ),
+            ),
+            None => caused(ErrorCode::Unavailable, format!("{endpoint} ended the connection: {close}")),
+        },
+        // Found here.
+        ConnectionError::TransportError(found) => match tls_alert(found.code.into()) {
+            Some(ALERT_NO_APPLICATION_PROTOCOL) => caused(
+                ErrorCode::ProtocolMismatch,
+                format!("{endpoint} is no client port of a Hither server of this version"),
+            ),
+            Some(_) => caused(
+                ErrorCode::ClusterMismatch,
+                format!(
+                    "{endpoint} is no server of the cluster that this identity belongs to ({}): check the address and the context",
+                    found.reason
+                ),
+            ),
+            None => caused(ErrorCode::Unavailable, format!("{endpoint} could not be understood: {found}")),
+        },
+        ConnectionError::Reset | ConnectionError::LocallyClosed | ConnectionError::CidsExhausted => {
+            caused(ErrorCode::Unavailable, format!("the connection to {endpoint} ended: {error}"))
+        }
+    }
+}
+
+/// The TLS alert in a QUIC error code.
+const fn tls_alert(code: u64) -> Option<u64> {
+    if code >= CRYPTO_ERROR && code < CRYPTO_ERROR + 0x100 { Some(code - CRYPTO_ERROR) } else { None }
+}
