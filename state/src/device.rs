@@ -8,6 +8,8 @@ use std::io;
 
 use bytes::Bytes;
 
+#[cfg(any(test, feature = "testing"))]
+pub mod contract;
 mod memory;
 
 pub use memory::{MemoryLog, MemoryLogReader, MemoryState};

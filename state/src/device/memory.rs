@@ -206,6 +206,14 @@ mod tests {
     }
 
     #[test]
+    fn the_contract_is_kept() {
+        let log = MemoryLog::default();
+        super::super::contract::log(|| log.clone());
+        let state = MemoryState::default();
+        super::super::contract::state(|| state.clone());
+    }
+
+    #[test]
     fn a_crash_takes_what_was_not_synced_and_nothing_else() {
         let mut log = MemoryLog::default();
         log.write(&[record(1)], true).unwrap();

@@ -1,0 +1,168 @@
+//! The data directory of a node: one process, one format, one cluster.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use hither_protocol::ClusterId;
+
+use crate::files::{remove_directory, replace_file, sync_directory};
+use crate::lock::{self, Lock};
+use crate::{Identity, RocksLog, RocksState, StorageError, ident, log, space, state};
+
+/// Says that a creation began. Without it, data without `IDENT` is never taken for leftovers.
+const CREATING: &str = "CREATING";
+
+/// What may be in a directory in which a node is created.
+const HARMLESS: [&str; 3] = [lock::FILE, "lost+found", CREATING];
+
+/// A data directory, held by this process until both of its devices are dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    identity: Identity,
+    log: RocksLog,
+    state: RocksState,
+}
+
+impl DataDir {
+    /// Creates a node's directory, which is missing or empty, and opens it. A creation that was interrupted can be
+    /// repeated.
+    ///
+    /// # Errors
+    /// Something is there already, the path cannot be used, or the disk refuses.
+    pub fn create(path: impl AsRef<Path>, identity: Identity) -> Result<Self, StorageError> {
+        let path = path.as_ref();
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map_err(StorageError::io(path, "create it"))?;
+        check_access(path)?;
+        let lock = Lock::take(path)?;
+        if Self::exists(path) {
+            return Err(StorageError::AlreadyInitialised { path: path.into() });
+        }
+        clear_leftovers(path)?;
+        let creating = path.join(CREATING);
+        replace_file(&creating, b"").map_err(StorageError::io(&creating, "write"))?;
+        RocksLog::create(path, &identity)?;
+        RocksState::create(path, &identity)?;
+        // From here on it is a node's.
+        identity.write(path)?;
+        fs::remove_file(&creating).map_err(StorageError::io(&creating, "remove"))?;
+        sync_directory(path).map_err(StorageError::io(path, "sync"))?;
+        Self::open_locked(path, None, lock)
+    }
+
+    /// Opens a node's directory and checks all of its log. `cluster` is the one that it has to belong to.
+    ///
+    /// # Errors
+    /// See [`StorageError`].
+    pub fn open(path: impl AsRef<Path>, cluster: Option<ClusterId>) -> Result<Self, StorageError> {
+        let path = path.as_ref();
+        check_access(path)?;
+        // Before the lock, which leaves a file: a directory that is not a node's is not touched.
+        Identity::read(path)?;
+        let lock = Lock::take(path)?;
+        Self::open_locked(path, cluster, lock)
+    }
+
+    /// Whether a node was created here, in whatever state it is now.
+    #[must_use]
+    pub fn exists(path: impl AsRef<Path>) -> bool {
+        path.as_ref().join(ident::FILE).exists()
+    }
+
+    /// Whose data it is, without opening it.
+    ///
+    /// # Errors
+    /// No node was created here, its format is newer, or `IDENT` is damaged.
+    pub fn identify(path: impl AsRef<Path>) -> Result<Identity, StorageError> {
+        Identity::read(path.as_ref())
+    }
+
+    /// Whose data it is.
+    #[must_use]
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The two devices. The directory is let go of when both are dropped, and the last reader of the log.
+    #[must_use]
+    pub fn into_devices(self) -> (RocksLog, RocksState) {
+        (self.log, self.state)
+    }
+
+    fn open_locked(path: &Path, cluster: Option<ClusterId>, lock: Lock) -> Result<Self, StorageError> {
+        let identity = Identity::read(path)?;
+        if let Some(expected) = cluster.filter(|&cluster| cluster != identity.cluster) {
+            return Err(StorageError::OtherCluster {
+                path: path.into(),
+                found: identity.cluster.to_string(),
+                expected: expected.to_string(),
+            });
+        }
+        if let Some(doubt) = space::doubt(path) {
+            tracing::warn!(path = %path.display(), "the data directory {doubt}");
+        }
+        let lock = Arc::new(lock);
+        let state = RocksState::open(path, &identity, lock.clone())?;
+        let (log, needed) = RocksLog::open(path, &identity, lock, state.durable_cut().clone())?;
+        let cut = state.durable_cut().load(Ordering::Acquire);
+        if cut < needed {
+            let what = format!("it is older than the purge of the log ({cut} writes, {needed} are needed)");
+            return Err(StorageError::damaged(&path.join(state::CURRENT), what));
+        }
+        Ok(Self { path: path.into(), identity, log, state })
+    }
+}
+
+/// Whether this process may use the directory, and nobody else can.
+fn check_access(path: &Path) -> Result<(), StorageError> {
+    let refuse = |what: String| Err(StorageError::Permissions { path: path.into(), what });
+    let metadata = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(StorageError::NotInitialised { path: path.into() });
+        }
+        other => other.map_err(StorageError::io(path, "look at it"))?,
+    };
+    if !metadata.is_dir() {
+        return refuse("it is not a directory".into());
+    }
+    let me = rustix::process::geteuid().as_raw();
+    if metadata.uid() != me {
+        return refuse(format!("it belongs to user {}, and this process runs as user {me}", metadata.uid()));
+    }
+    if metadata.mode() & 0o002 != 0 {
+        return refuse("everybody may write in it: `chmod o-w` it, and look at who did".into());
+    }
+    Ok(())
+}
+
+/// Removes what an interrupted creation left; refuses anything else.
+fn clear_leftovers(path: &Path) -> Result<(), StorageError> {
+    let interrupted = path.join(CREATING).exists();
+    for entry in fs::read_dir(path).map_err(StorageError::io(path, "list it"))? {
+        let entry = entry.map_err(StorageError::io(path, "list it"))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let ours = name == log::DIRECTORY || name.starts_with("state-") || name.ends_with(".tmp");
+        let file = ["durable.mark", state::CURRENT].contains(&name.as_str());
+        if HARMLESS.contains(&name.as_str()) || (interrupted && file) {
+            continue;
+        }
+        if !(interrupted && ours) {
+            return Err(StorageError::NotEmpty { path: path.into(), found: name });
+        }
+        let removed =
+            if entry.path().is_dir() { remove_directory(&entry.path()) } else { fs::remove_file(entry.path()) };
+        removed.map_err(StorageError::io(&entry.path(), "remove"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! A damaged end of the log that nobody was told of.
+//!
+//! A loss of power can leave the last writes, those that were not yet synced, as garbage, and RocksDB then refuses the
+//! log as it refuses one with damage in the middle. The two are told apart by what the log says of itself: every head
+//! carries the number of the last synced write before it. A copy of the log that ends at its last good batch is taken
+//! in place of the log if it reaches the mark and everything that any surviving batch knew to be synced. Otherwise
+//! something acknowledged is gone, and the log stays as it is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rocksdb::{DB, DBRecoveryMode};
+
+use super::{DIRECTORY, FAMILIES, RocksLog, check, options};
+use crate::files::{remove_directory, sync_directory, sync_tree};
+use crate::mark::Durable;
+use crate::{Identity, StorageError};
+
+/// The copy while it is being made.
+const COPY: &str = "log.copy";
+/// The copy once it is to be taken.
+const ACCEPTED: &str = "log.accepted";
+/// What it replaces, followed by a number.
+const DAMAGED: &str = "log.damaged-";
+
+/// Replaces the log by what is good of it, or returns `error`.
+pub(super) fn attempt(
+    directory: &Path,
+    identity: &Identity,
+    durable: Durable,
+    error: StorageError,
+) -> Result<(), StorageError> {
+    let log = directory.join(DIRECTORY);
+    let copy = directory.join(COPY);
+    let Some(synced) = synced_at_least(&log) else { return Err(error) };
+    let needed = durable.cycle.max(synced);
+
+    remove_directory(&copy).map_err(StorageError::io(&copy, "remove"))?;
+    copy_directory(&log, &copy).map_err(StorageError::io(&copy, "copy the log"))?;
+    let opened = RocksLog::open_checked(&copy, DBRecoveryMode::PointInTime, identity, durable, needed);
+    let Ok((db, check::Checked { head, .. })) = opened else {
+        remove_directory(&copy).map_err(StorageError::io(&copy, "remove"))?;
+        return Err(error);
+    };
+    drop(db);
+    sync_tree(&copy).map_err(StorageError::io(&copy, "sync"))?;
+    tracing::warn!(
+        log = %log.display(), cycle = head.cycle, next = head.next, needed,
+        "the end of the log was damaged; nothing acknowledged was in it, and it is cut off"
+    );
+    let accepted = directory.join(ACCEPTED);
+    fs::rename(&copy, &accepted).map_err(StorageError::io(&accepted, "rename"))?;
+    sync_directory(directory).map_err(StorageError::io(directory, "sync"))?;
+    finish(directory)
+}
+
+/// Puts an accepted copy in the place of the log. A crash anywhere in it is made good by the next start.
+pub(super) fn finish(directory: &Path) -> Result<(), StorageError> {
+    let (log, accepted) = (directory.join(DIRECTORY), directory.join(ACCEPTED));
+    if !accepted.exists() {
+        return Ok(());
+    }
+    if log.exists() {
+        let aside = unused(directory);
+        fs::rename(&log, &aside).map_err(StorageError::io(&aside, "rename"))?;
+    }
+    fs::rename(&accepted, &log).map_err(StorageError::io(&log, "rename"))?;
+    sync_directory(directory).map_err(StorageError::io(directory, "sync"))
+}
+
+/// The last cycle that some batch which can still be read knew to be durable.
+fn synced_at_least(log: &Path) -> Option<u64> {
+    let options = options(log, DBRecoveryMode::SkipAnyCorruptedRecord).ok()?;
+    let db = DB::open_cf_for_read_only(&options, log, FAMILIES, false).ok()?;
+    check::head(&db, log).ok().map(|head| head.synced)
+}
+
+/// Tables never change, so both can have the same ones.
+fn copy_directory(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let source = entry?.path();
+        let Some(name) = source.file_name().filter(|&name| name != "LOCK") else { continue };
+        if source.extension().is_some_and(|extension| extension == "sst") {
+            fs::hard_link(&source, to.join(name))?;
+        } else {
+            fs::copy(&source, to.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+fn unused(directory: &Path) -> PathBuf {
+    let names = (1_u32..).map(|number| directory.join(format!("{DAMAGED}{number}")));
+    names.into_iter().find(|path| !path.exists()).expect("some number is not taken")
+}

@@ -1,0 +1,59 @@
+//! How both databases are opened.
+
+use std::path::Path;
+
+use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, LogLevel, Options, ReadOptions};
+
+use crate::StorageError;
+
+/// Nearly everything is read once, at the start.
+const BLOCK_CACHE_BYTES: usize = 8 << 20;
+/// Of a scan from one end to the other.
+const READAHEAD_BYTES: usize = 2 << 20;
+
+/// What RocksDB's C interface has no function for.
+const MORE: &str = concat!(
+    // After an error of the disk RocksDB would try again by itself. The process must end instead.
+    "max_bgerror_resume_count=0;",
+    // Every block is checked when it is written too, not only when it is read.
+    "paranoid_file_checks=true;",
+);
+
+/// What the two databases have in common.
+pub(crate) fn options(path: &Path) -> Result<Options, StorageError> {
+    let mut options = Options::default()
+        .get_options_from_string(MORE)
+        .map_err(StorageError::rocks(path, "understand its options"))?;
+    options.set_paranoid_checks(true);
+    // Both write all their tables together, so that what is on disk is a cut through all of them at one moment.
+    options.set_atomic_flush(true);
+    // A writer that is slowed down or stopped because compaction is behind would stall the log, or the persister.
+    options.set_level_zero_slowdown_writes_trigger(1 << 30);
+    options.set_level_zero_stop_writes_trigger(1 << 30);
+    options.set_soft_pending_compaction_bytes_limit(0);
+    options.set_hard_pending_compaction_bytes_limit(0);
+    options.set_max_background_jobs(2);
+    options.set_log_level(LogLevel::Warn);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(1 << 20);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE_BYTES));
+    options.set_block_based_table_factory(&table);
+    Ok(options)
+}
+
+/// Opens or creates the database with these column families, whose options are those of the database.
+pub(crate) fn open(options: &Options, path: &Path, families: &[&str]) -> Result<DB, StorageError> {
+    let families = families.iter().map(|&name| ColumnFamilyDescriptor::new(name, options.clone()));
+    DB::open_cf_descriptors(options, path, families).map_err(StorageError::rocks(path, "open"))
+}
+
+/// For a scan that is not repeated.
+pub(crate) fn scan_options() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_readahead_size(READAHEAD_BYTES);
+    options.fill_cache(false);
+    options
+}

@@ -1,0 +1,280 @@
+//! The state on disk: RocksDB without a write-ahead log, which is a replica of memory some way behind it.
+//!
+//! Every write replaces the meta row in the same batch, and all column families are flushed together, so whatever a
+//! crash leaves is the whole state at one meta row. Writes are counted; the count that is durable tells whether a state
+//! is as new as the log needs it to be.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::{fs, io};
+
+use bytes::Bytes;
+use hither_state::device::{RowChange, Space, StateDevice};
+use rocksdb::{ColumnFamily, DB, IteratorMode, Options, WriteBatch, WriteOptions};
+
+use crate::files::{remove_directory, replace_file, sync_directory};
+use crate::lock::Lock;
+use crate::{Identity, StorageError, rocks};
+
+/// Names the directory that counts. Whatever other `state-` directory there is, a crash left it.
+pub(crate) const CURRENT: &str = "CURRENT_STATE";
+const PREFIX: &str = "state-";
+
+const META: &str = "meta";
+const FAMILIES: [&str; 6] = ["default", "kv", "lease", "session", "history", META];
+
+const META_ROW: &[u8] = b"meta";
+const IDENT_ROW: &[u8] = b"ident";
+
+/// Of the rows of a replacement, to a batch.
+const REPLACE_BATCH_BYTES: usize = 1 << 20;
+
+/// The state of a node.
+pub struct RocksState {
+    db: DB,
+    /// The data directory.
+    directory: PathBuf,
+    generation: u64,
+    identity: Identity,
+    /// Writes so far, over all generations.
+    cut: u64,
+    /// How many of them are durable.
+    durable_cut: Arc<AtomicU64>,
+    without_wal: WriteOptions,
+    /// Let go of after the database is closed.
+    _lock: Arc<Lock>,
+}
+
+/// How far a replacement is: a crash before `Renamed` leaves the old state, one after it the new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Replaced {
+    /// The directory is there, and empty.
+    Created,
+    /// The rows are in it.
+    Written,
+    /// And durable.
+    Flushed,
+    /// The name of the directory is in `CURRENT_STATE`.
+    Renamed,
+    /// The old directory is gone.
+    Removed,
+}
+
+impl RocksState {
+    /// Creates an empty state, the first generation.
+    pub(crate) fn create(directory: &Path, identity: &Identity) -> Result<(), StorageError> {
+        drop(create_generation(directory, 1, identity)?);
+        sync_directory(directory).map_err(StorageError::io(directory, "sync"))?;
+        point_at(directory, 1).map_err(StorageError::io(&directory.join(CURRENT), "write"))
+    }
+
+    pub(crate) fn open(directory: &Path, identity: &Identity, lock: Arc<Lock>) -> Result<Self, StorageError> {
+        let generation = current(directory)?;
+        remove_others(directory, generation)?;
+        let path = generation_path(directory, generation);
+        if !path.is_dir() {
+            return Err(StorageError::damaged(&path, "it is missing, and CURRENT_STATE names it"));
+        }
+        let db = rocks::open(&options(&path)?, &path, &FAMILIES)?;
+        let mut without_wal = WriteOptions::default();
+        without_wal.disable_wal(true);
+        let mut state = Self {
+            db,
+            directory: directory.into(),
+            generation,
+            identity: *identity,
+            cut: 0,
+            durable_cut: Arc::default(),
+            without_wal,
+            _lock: lock,
+        };
+        let row = |name| state.db.get_cf(family(&state.db, META), name).map_err(StorageError::rocks(&path, "read"));
+        if row(IDENT_ROW)?.as_deref() != Some(&identity.row()) {
+            return Err(StorageError::damaged(&path, "it belongs to another data directory than IDENT says"));
+        }
+        if let Some((cut, _)) = state.meta_row()? {
+            state.cut = cut;
+            state.durable_cut.store(cut, Ordering::Release);
+        }
+        Ok(state)
+    }
+
+    /// How many writes are durable, kept up to date: what a purge of the log relies on.
+    pub(crate) fn durable_cut(&self) -> &Arc<AtomicU64> {
+        &self.durable_cut
+    }
+
+    fn path(&self) -> PathBuf {
+        generation_path(&self.directory, self.generation)
+    }
+
+    /// The number of the write that wrote the meta row, and the row.
+    fn meta_row(&self) -> Result<Option<(u64, Bytes)>, StorageError> {
+        let path = self.path();
+        let row = self.db.get_cf(family(&self.db, META), META_ROW).map_err(StorageError::rocks(&path, "read"))?;
+        row.map(|row| {
+            let cut = row.get(..8).ok_or_else(|| StorageError::damaged(&path, "its meta row is too short"))?;
+            let cut = cut.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
+            Ok((cut, Bytes::from(row).slice(8..)))
+        })
+        .transpose()
+    }
+
+    pub(crate) fn replace_noting(
+        &mut self,
+        rows: &mut dyn Iterator<Item = (Space, Bytes, Bytes)>,
+        meta: &[u8],
+        reached: &mut dyn FnMut(Replaced) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let (old, new) = (self.generation, self.generation + 1);
+        let path = generation_path(&self.directory, new);
+        let error = |error| io::Error::from(StorageError::rocks(&path, "write")(error));
+        remove_directory(&path)?;
+        let db = create_generation(&self.directory, new, &self.identity)?;
+        reached(Replaced::Created)?;
+
+        let mut batch = WriteBatch::default();
+        for (space, key, value) in rows {
+            batch.put_cf(family(&db, space.name()), key, value);
+            if batch.size_in_bytes() >= REPLACE_BATCH_BYTES {
+                db.write_opt(std::mem::take(&mut batch), &self.without_wal).map_err(error)?;
+            }
+        }
+        let cut = self.cut + 1;
+        put_meta(&mut batch, &db, cut, meta);
+        db.write_opt(batch, &self.without_wal).map_err(error)?;
+        reached(Replaced::Written)?;
+        flush(&db).map_err(error)?;
+        sync_directory(&self.directory)?;
+        reached(Replaced::Flushed)?;
+
+        point_at(&self.directory, new)?;
+        reached(Replaced::Renamed)?;
+        drop(std::mem::replace(&mut self.db, db));
+        (self.generation, self.cut) = (new, cut);
+        self.durable_cut.store(cut, Ordering::Release);
+        remove_directory(&generation_path(&self.directory, old))?;
+        reached(Replaced::Removed)
+    }
+}
+
+impl StateDevice for RocksState {
+    fn meta(&self) -> io::Result<Option<Bytes>> {
+        Ok(self.meta_row()?.map(|(_, meta)| meta))
+    }
+
+    fn scan(&self, space: Space, visit: &mut dyn FnMut(&[u8], &[u8]) -> io::Result<()>) -> io::Result<()> {
+        let rows = family(&self.db, space.name());
+        for row in self.db.iterator_cf_opt(rows, rocks::scan_options(), IteratorMode::Start) {
+            let (key, value) = row.map_err(StorageError::rocks(&self.path(), "read"))?;
+            visit(&key, &value)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, changes: &[RowChange], meta: &[u8]) -> io::Result<()> {
+        let mut batch = WriteBatch::default();
+        for change in changes {
+            match change {
+                RowChange::Put(space, key, value) => batch.put_cf(family(&self.db, space.name()), key, value),
+                RowChange::Delete(space, key) => batch.delete_cf(family(&self.db, space.name()), key),
+                RowChange::DeleteRange(space, from, to) => {
+                    // RocksDB refuses a range that ends before it begins.
+                    if from < to {
+                        batch.delete_range_cf(family(&self.db, space.name()), from, to);
+                    }
+                }
+            }
+        }
+        put_meta(&mut batch, &self.db, self.cut + 1, meta);
+        self.db.write_opt(batch, &self.without_wal).map_err(StorageError::rocks(&self.path(), "write"))?;
+        self.cut += 1;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        flush(&self.db).map_err(StorageError::rocks(&self.path(), "flush"))?;
+        self.durable_cut.store(self.cut, Ordering::Release);
+        Ok(())
+    }
+
+    fn replace(&mut self, rows: &mut dyn Iterator<Item = (Space, Bytes, Bytes)>, meta: &[u8]) -> io::Result<()> {
+        self.replace_noting(rows, meta, &mut |_| Ok(()))
+    }
+}
+
+impl std::fmt::Debug for RocksState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RocksState").field("path", &self.path()).field("cut", &self.cut).finish_non_exhaustive()
+    }
+}
+
+fn put_meta(batch: &mut WriteBatch, db: &DB, cut: u64, meta: &[u8]) {
+    batch.put_cf(family(db, META), META_ROW, [&cut.to_be_bytes()[..], meta].concat());
+}
+
+fn flush(db: &DB) -> Result<(), rocksdb::Error> {
+    let families = FAMILIES.map(|name| family(db, name));
+    // Waits until the tables and the manifest are synced.
+    db.flush_cfs_opt(&families.each_ref().map(|family| *family), &rocksdb::FlushOptions::default())
+}
+
+fn family<'a>(db: &'a DB, name: &str) -> &'a ColumnFamily {
+    db.cf_handle(name).expect("the database was opened with this column family")
+}
+
+fn create_generation(directory: &Path, generation: u64, identity: &Identity) -> Result<DB, StorageError> {
+    let path = generation_path(directory, generation);
+    let mut options = options(&path)?;
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_error_if_exists(true);
+    let db = rocks::open(&options, &path, &FAMILIES)?;
+    let mut without_wal = WriteOptions::default();
+    without_wal.disable_wal(true);
+    db.put_cf_opt(family(&db, META), IDENT_ROW, identity.row(), &without_wal)
+        .and_then(|()| flush(&db))
+        .map_err(StorageError::rocks(&path, "write"))?;
+    Ok(db)
+}
+
+fn generation_path(directory: &Path, generation: u64) -> PathBuf {
+    directory.join(format!("{PREFIX}{generation}"))
+}
+
+fn point_at(directory: &Path, generation: u64) -> io::Result<()> {
+    replace_file(&directory.join(CURRENT), format!("{PREFIX}{generation}\n").as_bytes())
+}
+
+fn current(directory: &Path) -> Result<u64, StorageError> {
+    let path = directory.join(CURRENT);
+    let text = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(StorageError::damaged(&path, "it is missing"));
+        }
+        other => other.map_err(StorageError::io(&path, "read"))?,
+    };
+    let number = std::str::from_utf8(&text).ok().and_then(|text| text.strip_prefix(PREFIX)?.strip_suffix('\n'));
+    number.and_then(|number| number.parse().ok()).ok_or_else(|| StorageError::damaged(&path, "it names no state"))
+}
+
+fn remove_others(directory: &Path, generation: u64) -> Result<(), StorageError> {
+    for entry in fs::read_dir(directory).map_err(StorageError::io(directory, "list it"))? {
+        let entry = entry.map_err(StorageError::io(directory, "list it"))?;
+        let name = entry.file_name();
+        let other = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse::<u64>().ok());
+        if other.is_some_and(|other| other != generation) {
+            remove_directory(&entry.path()).map_err(StorageError::io(&entry.path(), "remove"))?;
+        }
+    }
+    Ok(())
+}
+
+fn options(path: &Path) -> Result<Options, StorageError> {
+    let mut options = rocks::options(path)?;
+    // More than what the persister lets gather between two flushes, so that it decides when there is one.
+    options.set_write_buffer_size(128 << 20);
+    options.set_max_write_buffer_number(4);
+    Ok(options)
+}
