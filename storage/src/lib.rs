@@ -1,1 +1,34 @@
-//! Being built.
+//! RocksDB behind the two device traits of [`hither_state::device`], in one data directory.
+//!
+//! The server opens a [`DataDir`] and takes its two devices: [`RocksLog`], which waits for the disk, and
+//! [`RocksState`], which is written behind. Neither ever repairs by leaving out: what is damaged does not open, except
+//! an end of the log that nobody was told of. After an error of a write the process ends.
+//!
+//! ```text
+//! IDENT           cluster, node, format; written once            [ident]
+//! LOCK            the process that has it                        [lock]
+//! log/            RocksDB with a write-ahead log                 [log]
+//! durable.mark    how far the log was durable                    [mark]
+//! state-<n>/      RocksDB without one                            [state]
+//! CURRENT_STATE   which n counts
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod directory;
+mod error;
+mod files;
+mod ident;
+mod lock;
+mod log;
+mod mark;
+mod rocks;
+mod space;
+mod state;
+
+pub use directory::DataDir;
+pub use error::StorageError;
+pub use ident::Identity;
+pub use log::{RocksLog, RocksLogReader};
+pub use space::free_bytes;
+pub use state::RocksState;
