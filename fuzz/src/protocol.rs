@@ -10,8 +10,11 @@ use hither_protocol::codec::{Decoder, Frame, Message, decode, decode_body, encod
 use hither_protocol::frame::{Flags, FrameTooLarge, Header};
 use hither_protocol::message::*;
 
-/// The targets by name: the name is the program in `fuzz_targets` and the folder in `corpus`.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// A name, which is that of the program in `fuzz_targets` and of the folder in `corpus`, and what it runs.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// The targets.
+pub const TARGETS: &[Target] = &[
     ("frame", frame),
     ("request", request),
     ("reply", reply),
