@@ -114,6 +114,12 @@ impl State {
         self.store.pin(self.revision)
     }
 
+    /// Entries that are kept only because a pin sees them.
+    #[must_use]
+    pub fn retained(&self) -> usize {
+        self.store.retained()
+    }
+
     /// A lease.
     #[must_use]
     pub fn lease(&self, id: LeaseId) -> Option<LeaseView<'_>> {

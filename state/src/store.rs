@@ -95,6 +95,10 @@ impl Store {
         }
     }
 
+    pub(crate) fn retained(&self) -> usize {
+        self.retained.len()
+    }
+
     /// Forgets what no pin sees any more.
     pub(crate) fn release(&mut self) {
         while self.retained.front().is_some_and(|(replaced, ..)| self.pins.are_past(*replaced)) {

@@ -77,7 +77,7 @@ impl Step<'_> {
             return Err(Refusal::unknown(
                 ErrorCode::Conflict,
                 format!(
-                    "mutation {sequence} was executed and its answer acknowledged up to {acknowledged}: it is forgotten"
+                    "the session has said that every mutation up to {acknowledged} was answered: what came of {sequence} is forgotten"
                 ),
             ));
         }
