@@ -1,0 +1,71 @@
+//! One load generator for Hither and etcd: side by side, in one run, on one machine.
+//!
+//! `hither-bench run` starts each server fresh in a directory of its own, drives it from this process, stops it, and
+//! takes turns (A/B/A/B), so that a noisy minute hits both. A bare QUIC echo and raw QUIC streams of the same sizes run
+//! along: they are what the machine allows. The result is a page of tables, `docs/benchmarks.md`.
+
+mod latency;
+mod limits;
+mod machine;
+mod plan;
+mod process;
+mod report;
+mod target;
+mod workload;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(version, about)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs every workload and writes the page.
+    Run(Run),
+    /// The bare QUIC server that the limits are measured against; started by `run`.
+    #[command(hide = true)]
+    LimitsServer,
+}
+
+/// What to run and where to write it.
+#[derive(clap::Args)]
+pub(crate) struct Run {
+    /// The `hither` binary to measure.
+    #[arg(long, default_value = "hither")]
+    hither: PathBuf,
+    /// The `etcd` binary to measure beside it; left out if it is not there.
+    #[arg(long, default_value = "/usr/bin/etcd")]
+    etcd: PathBuf,
+    /// The page to write.
+    #[arg(long, default_value = "docs/benchmarks.md")]
+    out: PathBuf,
+    /// Seconds of each closed loop.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// How often each system gets its turn; the tables show medians.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Only workloads whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Args::parse().command {
+        Command::Run(run) => {
+            // One thread for the generator, so that the server has the other core of a small machine to itself.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(plan::run(&run))
+        }
+        Command::LimitsServer => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(limits::server())
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Which workloads run, in which order, and whose turn it is.
+
+use anyhow::Context;
+
+use crate::process::Server;
+use crate::report::{Page, Section};
+use crate::target::System;
+use crate::workload::closed_loop::{self, Op};
+use crate::workload::{Figures, burst, event, fan_out, list, start};
+use crate::{Run, limits, machine};
+
+/// A workload: how to run it on a fresh server.
+#[derive(Clone, Copy)]
+enum Work {
+    Loop { op: Op, in_flight: usize, connections: usize },
+    Event,
+    FanOut { watchers: usize, connections: usize },
+    Burst { watchers: usize, puts: usize },
+    List { keys: usize },
+    Start,
+}
+
+/// What the machine allows for the same.
+#[derive(Clone, Copy)]
+enum Limit {
+    Echo { in_flight: usize },
+    Push { streams: usize, connections: usize },
+}
+
+struct Row {
+    section: &'static str,
+    name: &'static str,
+    work: Work,
+    limit: Option<Limit>,
+}
+
+const fn closed(section: &'static str, name: &'static str, op: Op, in_flight: usize, connections: usize) -> Row {
+    // One connection's worth of echo is the limit of a request; puts wait for the disk as well.
+    let limit = if connections == 1 { Some(Limit::Echo { in_flight }) } else { None };
+    Row { section, name, work: Work::Loop { op, in_flight, connections }, limit }
+}
+
+const PUT: &str = "Put, 256 bytes, durable";
+const GET: &str = "Linearizable get, 256 bytes";
+const WATCH: &str = "Watch";
+
+const ROWS: &[Row] = &[
+    closed(PUT, "put, 1 in flight", Op::Put, 1, 1),
+    closed(PUT, "put, 64 in flight, 1 connection", Op::Put, 64, 1),
+    closed(PUT, "put, 64 in flight, 8 connections", Op::Put, 64, 8),
+    closed(PUT, "put, 256 in flight, 1 connection", Op::Put, 256, 1),
+    closed(PUT, "put, 256 in flight, 8 connections", Op::Put, 256, 8),
+    closed(GET, "get, 1 in flight", Op::Get, 1, 1),
+    closed(GET, "get, 64 in flight, 1 connection", Op::Get, 64, 1),
+    closed(GET, "get, 64 in flight, 8 connections", Op::Get, 64, 8),
+    closed(GET, "get, 256 in flight, 1 connection", Op::Get, 256, 1),
+    closed(GET, "get, 256 in flight, 8 connections", Op::Get, 256, 8),
+    Row { section: WATCH, name: "put to event, 200 puts/s", work: Work::Event, limit: None },
+    Row {
+        section: "Fan-out: watchers of one key over 10 connections",
+        name: "fan-out, 10,000 watchers",
+        work: Work::FanOut { watchers: 10_000, connections: 10 },
+        limit: Some(Limit::Push { streams: 10_000, connections: 10 }),
+    },
+    Row {
+        section: "Burst: one writer at full speed, 64 in flight",
+        name: "burst, 1,000 watchers",
+        work: Work::Burst { watchers: 1_000, puts: 2_048 },
+        limit: None,
+    },
+    Row { section: "List", name: "list 100,000 keys", work: Work::List { keys: 100_000 }, limit: None },
+    Row { section: "Start", name: "start on an empty directory", work: Work::Start, limit: None },
+];
+
+/// Runs the plan and writes the page.
+pub(crate) async fn run(run: &Run) -> anyhow::Result<()> {
+    let mut systems = vec![System::Hither];
+    if cfg!(feature = "etcd") && run.etcd.exists() {
+        systems.push(System::Etcd);
+    } else {
+        eprintln!("etcd is not measured: no {}, or built without the feature `etcd`", run.etcd.display());
+    }
+    let mut page = Page::new(machine::describe(), run.rounds, run.seconds);
+    for row in ROWS.iter().filter(|row| run.only.as_deref().is_none_or(|only| row.name.contains(only))) {
+        let mut section = Section::new(row.section, row.name);
+        for round in 1..=run.rounds {
+            for &system in &systems {
+                let figures = turn(run, system, row.work).await.with_context(|| {
+                    format!("{} on {}, round {round} of {}", row.name, system.name(), run.rounds)
+                })?;
+                eprintln!("{} {round}/{} {}: {figures:.3?}", row.name, run.rounds, system.name());
+                section.add(system.name(), figures);
+            }
+            if let Some(limit) = row.limit {
+                let figures = limit_turn(run, limit).await.with_context(|| format!("{}: the limit", row.name))?;
+                eprintln!("{} {round}/{} bare QUIC: {figures:.3?}", row.name, run.rounds);
+                section.add("bare QUIC", figures);
+            }
+        }
+        page.push(section);
+    }
+    if run.only.is_some() {
+        print!("{}", page.render());
+        return Ok(());
+    }
+    std::fs::write(&run.out, page.render()).with_context(|| format!("cannot write {}", run.out.display()))?;
+    eprintln!("wrote {}", run.out.display());
+    Ok(())
+}
+
+/// One workload on one fresh server.
+async fn turn(run: &Run, system: System, work: Work) -> anyhow::Result<Figures> {
+    let server = system.start(run)?;
+    match work {
+        Work::Loop { op, in_flight, connections } => {
+            closed_loop::run(system, &server, op, in_flight, connections, run.seconds).await
+        }
+        Work::Event => event::run(system, &server, run.seconds).await,
+        Work::FanOut { watchers, connections } => fan_out::run(system, &server, watchers, connections).await,
+        Work::Burst { watchers, puts } => burst::run(system, &server, watchers, puts).await,
+        Work::List { keys } => list::run(system, &server, keys).await,
+        Work::Start => start::run(system, &server).await,
+    }
+}
+
+async fn limit_turn(run: &Run, limit: Limit) -> anyhow::Result<Figures> {
+    let server = Server::limits()?;
+    match limit {
+        Limit::Echo { in_flight } => limits::echo_loop(&server, in_flight, run.seconds).await,
+        Limit::Push { streams, connections } => limits::push_rounds(&server, streams, connections).await,
+    }
+}

@@ -1,0 +1,115 @@
+//! Servers as child processes, and what they cost.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use tempfile::TempDir;
+
+/// A running server. Dropping it kills the process and removes its files.
+pub(crate) struct Server {
+    child: Child,
+    /// Where its clients connect.
+    pub(crate) address: String,
+    /// When it was started.
+    pub(crate) started: Instant,
+    /// Its files, and the configuration directory of its clients.
+    pub(crate) home: TempDir,
+}
+
+impl Server {
+    /// `hither dev` in a fresh directory, on a free port.
+    pub(crate) fn hither(binary: &Path) -> anyhow::Result<Self> {
+        let home = tempfile::tempdir_in(".")?;
+        let started = Instant::now();
+        let mut child = Command::new(binary)
+            .args(["dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data"])
+            .arg(home.path().join("data"))
+            .env("XDG_CONFIG_HOME", home.path().join("config"))
+            .env_remove("HITHER_URL")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {}", binary.display()))?;
+        let line = first_line(&mut child)?;
+        let address = line.split_whitespace().find_map(|word| word.strip_prefix("client="));
+        let Some(address) = address else { bail!("`hither dev` did not say where it listens: {line}") };
+        Ok(Self { child, address: address.to_owned(), started, home })
+    }
+
+    /// etcd with its defaults (fdatasync before the acknowledgement) in a fresh directory, on free ports.
+    pub(crate) fn etcd(binary: &Path) -> anyhow::Result<Self> {
+        let home = tempfile::tempdir_in(".")?;
+        let (client, peer) = (free_port()?, free_port()?);
+        let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+        let started = Instant::now();
+        let child = Command::new(binary)
+            .args(["--name", "bench", "--log-level", "error", "--data-dir"])
+            .arg(home.path().join("data"))
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("bench={peer}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {}", binary.display()))?;
+        Ok(Self { child, address: client, started, home })
+    }
+
+    /// This program as the bare QUIC server.
+    pub(crate) fn limits() -> anyhow::Result<Self> {
+        let home = tempfile::tempdir_in(".")?;
+        let started = Instant::now();
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg("limits-server")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let address = first_line(&mut child)?;
+        Ok(Self { child, address, started, home })
+    }
+
+    /// CPU time that the process has used.
+    pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // Fields after the command's closing parenthesis; user and system time are the 12th and 13th of them.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+        // The kernel shows 100 ticks a second to user space on every Linux platform there is.
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn memory_bytes(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+        Ok(kib * 1024)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Already gone is as good as killed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn first_line(child: &mut Child) -> anyhow::Result<String> {
+    let stdout = child.stdout.take().context("its output is piped")?;
+    let mut reader = BufReader::new(stdout);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    // What else it says is read and dropped, so that it never blocks on a full pipe.
+    std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+    Ok(line.trim().to_owned())
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}

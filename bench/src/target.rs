@@ -1,0 +1,161 @@
+//! The systems measured, behind one face.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use hither::{Client, KeyRange, Start};
+
+use crate::process::Server;
+
+/// Which system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum System {
+    Hither,
+    Etcd,
+}
+
+impl System {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Hither => "Hither",
+            Self::Etcd => "etcd",
+        }
+    }
+
+    pub(crate) fn start(self, run: &crate::Run) -> anyhow::Result<Server> {
+        match self {
+            Self::Hither => Server::hither(&run.hither),
+            Self::Etcd => Server::etcd(&run.etcd),
+        }
+    }
+}
+
+/// A connection to a system. Clones share it.
+#[derive(Clone)]
+pub(crate) enum Connection {
+    Hither(Client),
+    #[cfg(feature = "etcd")]
+    Etcd(etcd_client::Client),
+}
+
+/// A stream of changes to one key.
+pub(crate) enum Watcher {
+    Hither(hither::Watch),
+    #[cfg(feature = "etcd")]
+    Etcd(etcd_client::WatchStream),
+}
+
+impl Connection {
+    /// A new connection of its own.
+    pub(crate) async fn open(system: System, server: &Server) -> anyhow::Result<Self> {
+        match system {
+            System::Hither => Ok(Self::Hither(hither(&server.address, server.home.path()).await?)),
+            #[cfg(feature = "etcd")]
+            System::Etcd => {
+                let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+                loop {
+                    // etcd says nothing when it is ready, so it is asked until it answers.
+                    let client = etcd_client::Client::connect([&server.address], None).await;
+                    let answered = match client {
+                        Ok(mut client) => client.status().await.map(|_| client),
+                        Err(error) => Err(error),
+                    };
+                    match answered {
+                        Ok(client) => return Ok(Self::Etcd(client)),
+                        Err(error) if tokio::time::Instant::now() > deadline => return Err(error.into()),
+                        Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
+                    }
+                }
+            }
+            #[cfg(not(feature = "etcd"))]
+            System::Etcd => anyhow::bail!("built without the feature `etcd`"),
+        }
+    }
+
+    pub(crate) async fn put(&mut self, key: &str, value: &[u8]) -> anyhow::Result<()> {
+        match self {
+            Self::Hither(client) => drop(client.put(key, value.to_vec()).await?),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(client) => drop(client.put(key, value, None).await?),
+        }
+        Ok(())
+    }
+
+    /// A linearizable read.
+    pub(crate) async fn get(&mut self, key: &str) -> anyhow::Result<()> {
+        match self {
+            Self::Hither(client) => drop(client.get(key).await?.context("the key exists")?),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(client) => {
+                anyhow::ensure!(!client.get(key, None).await?.kvs().is_empty(), "the key exists");
+            }
+        }
+        Ok(())
+    }
+
+    /// Every key with this prefix; returns how many.
+    pub(crate) async fn list(&mut self, prefix: &str) -> anyhow::Result<usize> {
+        match self {
+            Self::Hither(client) => Ok(client.range(KeyRange::prefix(prefix)).await?.entries.len()),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(client) => {
+                let options = etcd_client::GetOptions::new().with_prefix();
+                Ok(client.get(prefix, Some(options)).await?.kvs().len())
+            }
+        }
+    }
+
+    /// Watchers of one key from now on: for Hither one stream each, for etcd one gRPC stream for all, as its own
+    /// client does. One `Watcher` of etcd stands for `count` of them.
+    pub(crate) async fn watch(&mut self, key: &str, count: usize) -> anyhow::Result<Vec<Watcher>> {
+        match self {
+            Self::Hither(client) => {
+                let mut watchers = Vec::with_capacity(count);
+                for _ in 0..count {
+                    let watch = client.watch(KeyRange::One(key.into())).start(Start::Now).await?;
+                    watchers.push(Watcher::Hither(watch));
+                }
+                Ok(watchers)
+            }
+            #[cfg(feature = "etcd")]
+            Self::Etcd(client) => {
+                let mut stream = client.watch(key, None).await?;
+                for _ in 1..count {
+                    stream.watch(key, None).await?;
+                }
+                // The first answer was taken by `watch`; the others say that their watch exists.
+                let mut created = 1;
+                while created < count {
+                    let answer = stream.message().await?.context("the stream goes on")?;
+                    created += usize::from(answer.created());
+                }
+                Ok(vec![Watcher::Etcd(stream)])
+            }
+        }
+    }
+}
+
+impl Watcher {
+    /// Waits for the next delivery; returns the number of events in it.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<usize> {
+        match self {
+            Self::Hither(watch) => Ok(watch.next().await.context("the watch goes on")??.events.len()),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(stream) => Ok(stream.message().await?.context("the stream goes on")?.events().len()),
+        }
+    }
+}
+
+async fn hither(address: &str, home: &Path) -> anyhow::Result<Client> {
+    // `hither dev` left the admin's context here; nothing else on this machine is asked.
+    let context = hither::context::Contexts::at(home.join("config/hither")).current()?.context("the dev context")?;
+    let client = Client::builder()
+        .context(context)
+        .url(&format!("hither://{address}"))
+        .share_watches(false)
+        .request_timeout(Duration::from_secs(30))
+        .connect()
+        .await?;
+    Ok(client)
+}

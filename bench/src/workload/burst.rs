@@ -1,0 +1,68 @@
+//! One writer at full speed, many watchers, each of which must see every change once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use super::{Figures, VALUE_BYTES};
+use crate::process::Server;
+use crate::target::{Connection, System};
+
+const IN_FLIGHT: usize = 64;
+
+pub(crate) async fn run(system: System, server: &Server, watchers: usize, puts: usize) -> anyhow::Result<Figures> {
+    let mut watching = Vec::new();
+    for _ in 0..10 {
+        watching.push(Connection::open(system, server).await?);
+    }
+    let writer = Connection::open(system, server).await?;
+    let seen = Arc::new(AtomicUsize::new(0));
+    let mut readers = Vec::new();
+    for connection in &mut watching {
+        for mut watcher in connection.watch("bench/burst", watchers / 10).await? {
+            let seen = Arc::clone(&seen);
+            readers.push(tokio::spawn(async move {
+                while let Ok(events) = watcher.next().await {
+                    seen.fetch_add(events, Ordering::Relaxed);
+                }
+            }));
+        }
+    }
+    let start = Instant::now();
+    let cpu = server.cpu()?;
+    let mut callers = JoinSet::new();
+    for _ in 0..IN_FLIGHT {
+        let mut writer = writer.clone();
+        callers.spawn(async move {
+            let value = vec![b'v'; VALUE_BYTES];
+            for _ in 0..puts / IN_FLIGHT {
+                writer.put("bench/burst", &value).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(caller) = callers.join_next().await {
+        caller??;
+    }
+    let expected = puts / IN_FLIGHT * IN_FLIGHT * watchers;
+    // All delivered, or nothing more for a second: then the rest is lost.
+    let (mut last, mut since) = (0, Instant::now());
+    while last < expected && since.elapsed() < Duration::from_secs(1) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let now = seen.load(Ordering::Relaxed);
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
+    let took = since.duration_since(start).as_secs_f64();
+    let cpu = server.cpu()? - cpu;
+    readers.iter().for_each(tokio::task::JoinHandle::abort);
+    Ok(Figures::from([
+        ("deliveries/s", last as f64 / took),
+        ("server CPU us/delivery", cpu.as_secs_f64() * 1e6 / last.max(1) as f64),
+        ("lost", expected.saturating_sub(last) as f64),
+        ("doubled", last.saturating_sub(expected) as f64),
+    ]))
+}

@@ -1,0 +1,105 @@
+//! Puts or gets, each caller one at a time, for some seconds.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::task::LocalSet;
+
+use super::{Figures, VALUE_BYTES, key};
+use crate::latency::Latencies;
+use crate::process::Server;
+use crate::target::{Connection, System};
+
+/// Which operation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Op {
+    Put,
+    Get,
+}
+
+/// Runs `in_flight` callers over `connections` connections.
+pub(crate) async fn run(
+    system: System,
+    server: &Server,
+    op: Op,
+    in_flight: usize,
+    connections: usize,
+    seconds: f64,
+) -> anyhow::Result<Figures> {
+    let mut pool = Vec::new();
+    for _ in 0..connections {
+        pool.push(Connection::open(system, server).await?);
+    }
+    let value = vec![b'v'; VALUE_BYTES];
+    if op == Op::Get {
+        let mut connection = pool[0].clone();
+        for n in 0..1_000 {
+            connection.put(&key(n), &value).await?;
+        }
+    }
+
+    let latencies = Rc::new(RefCell::new(Latencies::new()));
+    let warm_until = Instant::now() + Duration::from_secs_f64(seconds / 10.0);
+    let end = warm_until + Duration::from_secs_f64(seconds);
+    let callers = LocalSet::new();
+    let mut tasks = Vec::new();
+    for caller in 0..in_flight {
+        let mut connection = pool[caller % connections].clone();
+        let (value, latencies) = (value.clone(), Rc::clone(&latencies));
+        tasks.push(callers.spawn_local(async move {
+            let mut own = Latencies::new();
+            let mut n = caller * 7_919;
+            loop {
+                let start = Instant::now();
+                if start >= end {
+                    break;
+                }
+                n += 1;
+                match op {
+                    Op::Put => connection.put(&key(n), &value).await?,
+                    Op::Get => connection.get(&key(n)).await?,
+                }
+                if start >= warm_until {
+                    own.record(start.elapsed());
+                }
+            }
+            latencies.borrow_mut().add(&own);
+            anyhow::Ok(())
+        }));
+    }
+    let (mut cpu_from, mut cpu_to) = (Duration::ZERO, Duration::ZERO);
+    let (mut own_from, mut own_to) = (Duration::ZERO, Duration::ZERO);
+    callers
+        .run_until(async {
+            tokio::time::sleep_until(warm_until.into()).await;
+            cpu_from = server.cpu()?;
+            own_from = own_cpu();
+            tokio::time::sleep_until(end.into()).await;
+            cpu_to = server.cpu()?;
+            own_to = own_cpu();
+            for task in tasks {
+                task.await??;
+            }
+            anyhow::Ok(())
+        })
+        .await?;
+
+    let latencies = latencies.borrow();
+    let operations = latencies.count() as f64;
+    Ok(Figures::from([
+        ("operations/s", operations / seconds),
+        ("p50 ms", latencies.quantile_ms(0.5)),
+        ("p99 ms", latencies.quantile_ms(0.99)),
+        ("server CPU us/op", (cpu_to - cpu_from).as_secs_f64() * 1e6 / operations),
+        ("client CPU us/op", (own_to - own_from).as_secs_f64() * 1e6 / operations),
+    ]))
+}
+
+/// CPU time of this process.
+fn own_cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |n: usize| fields.get(n).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+    Duration::from_millis((ticks(11) + ticks(12)) * 10)
+}

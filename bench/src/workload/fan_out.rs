@@ -1,0 +1,69 @@
+//! Many watchers of one key over a few connections: what they cost idle, and how long one change takes to reach all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::{Figures, VALUE_BYTES};
+use crate::process::Server;
+use crate::target::{Connection, System};
+
+const CHANGES: usize = 20;
+
+pub(crate) async fn run(system: System, server: &Server, watchers: usize, connections: usize) -> anyhow::Result<Figures> {
+    let mut pool = Vec::new();
+    for _ in 0..connections {
+        pool.push(Connection::open(system, server).await?);
+    }
+    let mut writer = Connection::open(system, server).await?;
+    let value = vec![b'v'; VALUE_BYTES];
+    writer.put("bench/fan-out", &value).await?;
+    let memory_before = server.memory_bytes()?;
+    let opening = Instant::now();
+    let seen = Arc::new(AtomicUsize::new(0));
+    let arrived = Arc::new(Notify::new());
+    let mut tasks = Vec::new();
+    for connection in &mut pool {
+        for mut watcher in connection.watch("bench/fan-out", watchers / connections).await? {
+            let (seen, arrived) = (Arc::clone(&seen), Arc::clone(&arrived));
+            tasks.push(tokio::spawn(async move {
+                while let Ok(events) = watcher.next().await {
+                    if (seen.fetch_add(events, Ordering::Relaxed) + events).is_multiple_of(watchers) {
+                        arrived.notify_one();
+                    }
+                }
+            }));
+        }
+    }
+    let opened = opening.elapsed();
+    let memory = server.memory_bytes()?.saturating_sub(memory_before);
+
+    let mut to_all = Vec::new();
+    let (mut deliveries, mut spent) = (0, Duration::ZERO);
+    let cpu = server.cpu()?;
+    for change in 1..=CHANGES {
+        let start = Instant::now();
+        writer.put("bench/fan-out", &value).await?;
+        let acknowledged = Instant::now();
+        while seen.load(Ordering::Relaxed) < change * watchers {
+            tokio::time::timeout(Duration::from_secs(30), arrived.notified()).await?;
+        }
+        to_all.push(acknowledged.elapsed().as_secs_f64() * 1e3);
+        deliveries += watchers;
+        spent += start.elapsed();
+    }
+    let cpu = server.cpu()? - cpu;
+    let seen = seen.load(Ordering::Relaxed);
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    to_all.sort_by(f64::total_cmp);
+    Ok(Figures::from([
+        ("open ms", opened.as_secs_f64() * 1e3),
+        ("acknowledgement to last p50 ms", to_all[to_all.len() / 2]),
+        ("deliveries/s", deliveries as f64 / spent.as_secs_f64()),
+        ("server CPU us/delivery", cpu.as_secs_f64() * 1e6 / deliveries as f64),
+        ("server KiB/idle watcher", memory as f64 / 1024.0 / watchers as f64),
+        ("doubled", seen as f64 - deliveries as f64),
+    ]))
+}
