@@ -51,7 +51,10 @@ pub(crate) struct Run {
     /// How often each system gets its turn; the tables show medians.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Only workloads whose name contains this.
+    /// Systems left out, such as `etcd`.
+    #[arg(long)]
+    without: Vec<String>,
+    /// Only workloads whose name contains this; the tables go to standard output.
     #[arg(long)]
     only: Option<String>,
 }

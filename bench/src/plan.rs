@@ -80,14 +80,15 @@ pub(crate) async fn run(run: &Run) -> anyhow::Result<()> {
     } else {
         eprintln!("etcd is not measured: no {}, or built without the feature `etcd`", run.etcd.display());
     }
+    systems.retain(|system| !run.without.iter().any(|name| name.eq_ignore_ascii_case(system.name())));
     let mut page = Page::new(machine::describe(), run.rounds, run.seconds);
     for row in ROWS.iter().filter(|row| run.only.as_deref().is_none_or(|only| row.name.contains(only))) {
         let mut section = Section::new(row.section, row.name);
         for round in 1..=run.rounds {
             for &system in &systems {
-                let figures = turn(run, system, row.work).await.with_context(|| {
-                    format!("{} on {}, round {round} of {}", row.name, system.name(), run.rounds)
-                })?;
+                let figures = turn(run, system, row.work)
+                    .await
+                    .with_context(|| format!("{} on {}, round {round} of {}", row.name, system.name(), run.rounds))?;
                 eprintln!("{} {round}/{} {}: {figures:.3?}", row.name, run.rounds, system.name());
                 section.add(system.name(), figures);
             }

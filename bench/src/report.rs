@@ -75,7 +75,8 @@ impl Page {
                 columns = medians.first().map(|(_, figures)| figures.keys().copied().collect()).unwrap_or_default();
                 let rule = "---|".repeat(columns.len());
                 // Writing to a String does not fail.
-                let _ = write!(page, "\n## {title}\n\n| workload | system | {} |\n|---|---|{rule}\n", columns.join(" | "));
+                let _ =
+                    write!(page, "\n## {title}\n\n| workload | system | {} |\n|---|---|{rule}\n", columns.join(" | "));
             }
             for (system, figures) in medians {
                 let cells: Vec<String> =

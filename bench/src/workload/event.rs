@@ -21,10 +21,10 @@ pub(crate) async fn run(system: System, server: &Server, seconds: f64) -> anyhow
     for n in 0..puts + warm_up {
         tick.tick().await;
         let start = Instant::now();
-        let (acknowledged, seen) = tokio::join!(
-            async { writer.put("bench/event", &value).await.map(|()| Instant::now()) },
-            async { watcher.next().await.map(|_| Instant::now()) },
-        );
+        let (acknowledged, seen) =
+            tokio::join!(async { writer.put("bench/event", &value).await.map(|()| Instant::now()) }, async {
+                watcher.next().await.map(|_| Instant::now())
+            },);
         let (acknowledged, seen) = (acknowledged?, seen?);
         if n >= warm_up {
             from_put.record(seen - start);

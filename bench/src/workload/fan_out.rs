@@ -12,7 +12,12 @@ use crate::target::{Connection, System};
 
 const CHANGES: usize = 20;
 
-pub(crate) async fn run(system: System, server: &Server, watchers: usize, connections: usize) -> anyhow::Result<Figures> {
+pub(crate) async fn run(
+    system: System,
+    server: &Server,
+    watchers: usize,
+    connections: usize,
+) -> anyhow::Result<Figures> {
     let mut pool = Vec::new();
     for _ in 0..connections {
         pool.push(Connection::open(system, server).await?);

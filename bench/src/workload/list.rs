@@ -35,8 +35,5 @@ pub(crate) async fn run(system: System, server: &Server, keys: usize) -> anyhow:
         anyhow::ensure!(listed == keys, "listed {listed} of {keys} keys");
     }
     times.sort_by(f64::total_cmp);
-    Ok(Figures::from([
-        ("list p50 ms", times[times.len() / 2]),
-        ("server bytes/key", memory as f64 / keys as f64),
-    ]))
+    Ok(Figures::from([("list p50 ms", times[times.len() / 2]), ("server bytes/key", memory as f64 / keys as f64)]))
 }
