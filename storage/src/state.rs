@@ -278,3 +278,94 @@ fn options(path: &Path) -> Result<Options, StorageError> {
     options.set_max_write_buffer_number(4);
     Ok(options)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hither_protocol::{ClusterId, NodeId, UnixMillis};
+
+    const IDENTITY: Identity = Identity { cluster: ClusterId([7; 16]), node: NodeId(1), created: UnixMillis(5) };
+
+    fn open(directory: &Path) -> RocksState {
+        RocksState::open(directory, &IDENTITY, Arc::new(Lock::take(directory).unwrap())).unwrap()
+    }
+
+    fn rows(state: &RocksState) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut rows = Vec::new();
+        let mut visit = |key: &[u8], value: &[u8]| {
+            rows.push((key.to_vec(), value.to_vec()));
+            Ok(())
+        };
+        state.scan(Space::Kv, &mut visit).unwrap();
+        rows
+    }
+
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let (from, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+            if from.is_dir() {
+                copy(&from, &to);
+            } else {
+                fs::copy(&from, &to).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_crash_of_a_replacement_leaves_the_old_state_or_the_new_one() {
+        use Replaced::{Created, Flushed, Removed, Renamed, Written};
+
+        let directory = tempfile::tempdir().unwrap();
+        let live = directory.path().join("live");
+        fs::create_dir(&live).unwrap();
+        RocksState::create(&live, &IDENTITY).unwrap();
+        let mut state = open(&live);
+        state.write(&[RowChange::Put(Space::Kv, "old".into(), "1".into())], b"old").unwrap();
+        state.flush().unwrap();
+
+        let new: Vec<(Space, Bytes, Bytes)> =
+            (0..300_u32).map(|row| (Space::Kv, row.to_be_bytes().to_vec().into(), vec![9; 10_000].into())).collect();
+        let image = |step| directory.path().join(format!("{step:?}"));
+        let mut reached = Vec::new();
+        let mut note = |step| {
+            reached.push(step);
+            copy(&live, &image(step));
+            Ok(())
+        };
+        state.replace_noting(&mut new.iter().cloned(), b"new", &mut note).unwrap();
+        assert_eq!(reached, [Created, Written, Flushed, Renamed, Removed]);
+        let new: Vec<_> = new.into_iter().map(|(_, key, value)| (key.to_vec(), value.to_vec())).collect();
+        assert_eq!(rows(&state), new);
+        assert_eq!(state.durable_cut.load(Ordering::Acquire), 2);
+
+        for step in reached {
+            let mut state = open(&image(step));
+            let meta = state.meta().unwrap().unwrap();
+            if matches!(step, Renamed | Removed) {
+                assert_eq!((&meta[..], rows(&state)), (&b"new"[..], new.clone()), "{step:?}");
+            } else {
+                assert_eq!((&meta[..], rows(&state)), (&b"old"[..], vec![(b"old".into(), b"1".into())]), "{step:?}");
+            }
+            let names = fs::read_dir(image(step)).unwrap().map(|entry| entry.unwrap().file_name());
+            assert_eq!(names.filter(|name| name.to_string_lossy().starts_with(PREFIX)).count(), 1, "{step:?}");
+            state.replace(&mut std::iter::empty(), b"newer").unwrap();
+            assert_eq!(state.meta().unwrap().as_deref(), Some(&b"newer"[..]), "{step:?}");
+        }
+    }
+
+    #[test]
+    fn a_write_is_not_durable_before_a_flush_and_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let (live, image) = (directory.path().join("live"), directory.path().join("image"));
+        fs::create_dir(&live).unwrap();
+        RocksState::create(&live, &IDENTITY).unwrap();
+        let mut state = open(&live);
+        state.write(&[], b"1").unwrap();
+        state.flush().unwrap();
+        state.write(&[], b"2").unwrap();
+        assert_eq!(state.durable_cut.load(Ordering::Acquire), 1);
+        copy(&live, &image);
+        assert_eq!(open(&image).meta().unwrap().as_deref(), Some(&b"1"[..]));
+    }
+}

@@ -1,24 +1,23 @@
 //! The devices on disk keep the same contract as those in memory.
+#![allow(clippy::unwrap_used, reason = "in a test it is the clearest failure there is")]
 
-use hither_protocol::{ClusterId, NodeId, UnixMillis};
+mod common;
+
+use common::{create, open};
 use hither_state::device::contract;
-use hither_storage::{DataDir, Identity};
-
-const IDENTITY: Identity =
-    Identity { cluster: ClusterId(*b"0123456789abcdef"), node: NodeId(1), created: UnixMillis(1_790_000_000_000) };
 
 #[test]
 fn the_log_on_disk_keeps_the_contract() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("data");
-    drop(DataDir::create(&path, IDENTITY).unwrap());
-    contract::log(|| DataDir::open(&path, None).unwrap().into_devices().0);
+    drop(create(&path));
+    contract::log(|| open(&path).unwrap().0);
 }
 
 #[test]
 fn the_state_on_disk_keeps_the_contract() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("data");
-    drop(DataDir::create(&path, IDENTITY).unwrap());
-    contract::state(|| DataDir::open(&path, None).unwrap().into_devices().1);
+    drop(create(&path));
+    contract::state(|| open(&path).unwrap().1);
 }

@@ -64,7 +64,7 @@ pub(super) fn check(
 }
 
 /// The head as it is now.
-pub(super) fn head(db: &DB, path: &Path) -> Result<Head, StorageError> {
+fn head(db: &DB, path: &Path) -> Result<Head, StorageError> {
     let row = db.get(HEAD).map_err(StorageError::rocks(path, "read"))?;
     row.as_deref()
         .and_then(Head::decode)

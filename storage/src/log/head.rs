@@ -4,8 +4,10 @@
 //! on. Every batch therefore carries a new head, and the head that survives says what has to be there with it: which
 //! records, in which chain of checksums, and from which cycle the vote and the purge are. What was skipped shows.
 
-const VERSION: u8 = 1;
-const BYTES: usize = 1 + 9 * 8 + 4 + 4;
+/// What it begins with: the version, and the way to find heads in a file that is too damaged to be parsed.
+const MAGIC: [u8; 4] = *b"Hhd1";
+const NUMBERS: usize = MAGIC.len();
+const BYTES: usize = NUMBERS + 9 * 8 + 4 + 4;
 
 /// The state of the log after one of its cycles. A cycle is one write; the one that creates the log is the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,12 +47,12 @@ impl Head {
 
     pub(crate) fn encode(&self) -> [u8; BYTES] {
         let mut bytes = [0; BYTES];
-        bytes[0] = VERSION;
+        bytes[..NUMBERS].copy_from_slice(&MAGIC);
         let Self { cycle, synced, vote, purge, first, next, anchored, row, purged, chain } = *self;
         for (at, number) in
             [cycle, synced, vote, purge, first, next, u64::from(anchored), row, purged].iter().enumerate()
         {
-            bytes[1 + at * 8..][..8].copy_from_slice(&number.to_be_bytes());
+            bytes[NUMBERS + at * 8..][..8].copy_from_slice(&number.to_be_bytes());
         }
         bytes[BYTES - 8..BYTES - 4].copy_from_slice(&chain.to_be_bytes());
         let crc = crc32c::crc32c(&bytes[..BYTES - 4]);
@@ -60,7 +62,7 @@ impl Head {
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; BYTES] = bytes.try_into().ok()?;
-        let number = |at: usize| bytes[1 + at * 8..][..8].iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
+        let number = |at: usize| bytes[NUMBERS + at * 8..][..8].iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
         let head = Self {
             cycle: number(0),
             synced: number(1),
@@ -74,6 +76,12 @@ impl Head {
             chain: bytes[BYTES - 8..BYTES - 4].iter().fold(0, |sum, &byte| sum << 8 | u32::from(byte)),
         };
         (head.encode() == *bytes).then_some(head)
+    }
+
+    /// Every whole head among these bytes, wherever it lies.
+    pub(crate) fn find_all(bytes: &[u8]) -> impl Iterator<Item = Self> {
+        let candidates = bytes.windows(BYTES).filter(|window| window.starts_with(&MAGIC));
+        candidates.filter_map(Self::decode)
     }
 }
 
@@ -103,5 +111,7 @@ mod tests {
             assert_eq!(Head::decode(&bad), None, "bit {bit}");
         }
         assert_eq!(Head::decode(&good[1..]), None);
+        let file = [b"garbage Hhd1 ".as_slice(), &good, &good[..20], &good].concat();
+        assert_eq!(Head::find_all(&file).collect::<Vec<_>>(), [head, head]);
     }
 }
