@@ -13,13 +13,14 @@ pub(crate) struct Session {
     pub(crate) record: SessionRecord,
     /// The outcomes that may still be asked for again, by sequence number. They come nearly in order.
     outcomes: VecDeque<(SequenceNumber, Bytes)>,
+    outcomes_bytes: usize,
     /// The leases that end with it, its own aside.
     pub(crate) bound: BTreeSet<LeaseId>,
 }
 
 impl Session {
     pub(crate) const fn new(record: SessionRecord) -> Self {
-        Self { record, outcomes: VecDeque::new(), bound: BTreeSet::new() }
+        Self { record, outcomes: VecDeque::new(), outcomes_bytes: 0, bound: BTreeSet::new() }
     }
 
     /// The outcome of this mutation, if it was executed and is not forgotten.
@@ -32,6 +33,10 @@ impl Session {
     }
 
     pub(crate) fn remember(&mut self, sequence: SequenceNumber, outcome: Bytes) {
+        self.outcomes_bytes += outcome.len();
+        if self.outcomes.back().is_none_or(|(newest, _)| *newest < sequence) {
+            return self.outcomes.push_back((sequence, outcome));
+        }
         let place = self.outcomes.partition_point(|(before, _)| *before < sequence);
         self.outcomes.insert(place, (sequence, outcome));
     }
@@ -39,10 +44,16 @@ impl Session {
     /// Forgets the oldest outcome if it is no newer than what was acknowledged.
     pub(crate) fn forget_next(&mut self) -> Option<(SequenceNumber, Bytes)> {
         let acknowledged = self.record.acknowledged;
-        if self.outcomes.front().is_some_and(|(sequence, _)| *sequence <= acknowledged) {
-            return self.outcomes.pop_front();
+        if self.outcomes.front().is_none_or(|(sequence, _)| *sequence > acknowledged) {
+            return None;
         }
-        None
+        let forgotten = self.outcomes.pop_front()?;
+        self.outcomes_bytes -= forgotten.1.len();
+        Some(forgotten)
+    }
+
+    pub(crate) const fn outcomes_bytes(&self) -> usize {
+        self.outcomes_bytes
     }
 
     pub(crate) fn outcomes(&self) -> impl Iterator<Item = &(SequenceNumber, Bytes)> {

@@ -9,6 +9,12 @@ use hither_protocol::{ErrorCode, Refusal, SequenceNumber, SessionId};
 use super::{Step, refuse};
 use crate::{Change, SessionRecord};
 
+/// Most bytes that one session remembers with the entries in them, a quarter of a KiB for each outcome of its window: what a
+/// client can make the server keep for it is bounded.
+const SESSION_OUTCOMES_BYTES_MAX: usize = 256 * 1024;
+/// A little more than the outcome of a put without its previous entry.
+const OUTCOME_BYTES_USUAL: usize = 24;
+
 /// What is remembered of a mutation.
 type Outcome = Result<Reply, Refusal>;
 
@@ -51,6 +57,7 @@ impl Step<'_> {
     pub(super) fn end_session(&mut self, id: SessionId) -> u64 {
         let Some(session) = self.state.sessions.remove(id) else { return 0 };
         self.state.hash.remove_session(id, &session.record);
+        self.state.hash.acknowledge(id, session.record.acknowledged, SequenceNumber(0));
         for (sequence, outcome) in session.outcomes() {
             self.state.hash.remove_outcome(id, *sequence, outcome);
         }
@@ -103,9 +110,8 @@ impl Step<'_> {
         if up_to <= session.record.acknowledged {
             return;
         }
-        self.state.hash.remove_session(id, &session.record);
+        self.state.hash.acknowledge(id, session.record.acknowledged, up_to);
         session.record.acknowledged = up_to;
-        self.state.hash.add_session(id, &session.record);
         while let Some((sequence, outcome)) = session.forget_next() {
             self.state.hash.remove_outcome(id, sequence, &outcome);
         }
@@ -114,7 +120,7 @@ impl Step<'_> {
 
     fn remember(&mut self, id: SessionId, sequence: SequenceNumber, outcome: &Outcome) {
         let Some(session) = self.state.sessions.get_mut(id) else { return };
-        let outcome = encode_outcome(outcome);
+        let outcome = encode_outcome(outcome, SESSION_OUTCOMES_BYTES_MAX.saturating_sub(session.outcomes_bytes()));
         self.state.hash.add_outcome(id, sequence, &outcome);
         session.remember(sequence, outcome.clone());
         self.changes.push(Change::Outcome { session: id, sequence, outcome });
@@ -136,16 +142,16 @@ fn check_owner(
     )
 }
 
-/// The bytes of an outcome. One that is too large to be kept for every session loses the entries in it.
-fn encode_outcome(outcome: &Outcome) -> Bytes {
-    let mut out = BytesMut::with_capacity(32);
+/// The bytes of an outcome. One that is too large to be kept, by itself or for the session, loses the entries in it.
+fn encode_outcome(outcome: &Outcome, room: usize) -> Bytes {
+    let mut out = BytesMut::with_capacity(OUTCOME_BYTES_USUAL);
     encode_body(&mut out, outcome);
-    if out.len() > OUTCOME_BYTES_MAX
+    if out.len() > OUTCOME_BYTES_MAX.min(room)
         && let Ok(reply) = outcome
     {
-        out.clear();
+        // Not the same memory: it has grown to what is not kept.
+        out = BytesMut::with_capacity(OUTCOME_BYTES_USUAL);
         encode_body(&mut out, &Outcome::Ok(without_entries(reply)));
-        return Bytes::copy_from_slice(&out);
     }
     out.freeze()
 }

@@ -5,7 +5,7 @@
 
 use bytes::{Bytes, BytesMut};
 use hither_protocol::{Entry, LeaseId, Namespace, SequenceNumber, SessionId};
-use xxhash_rust::xxh3::xxh3_128_with_seed;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::row;
 use crate::{LeaseRecord, SessionRecord};
@@ -53,6 +53,13 @@ impl Hash {
         self.sum = self.sum.wrapping_sub(hash);
     }
 
+    /// The number up to which a session has acknowledged moves on. It is a row of its own, since it moves often.
+    pub(crate) fn acknowledge(&mut self, session: SessionId, from: SequenceNumber, to: SequenceNumber) {
+        let before = self.acknowledged(session, from);
+        let after = self.acknowledged(session, to);
+        self.sum = self.sum.wrapping_sub(before).wrapping_add(after);
+    }
+
     pub(crate) fn add_outcome(&mut self, session: SessionId, sequence: SequenceNumber, outcome: &Bytes) {
         let hash = self.outcome(session, sequence, outcome);
         self.sum = self.sum.wrapping_add(hash);
@@ -80,8 +87,18 @@ impl Hash {
     fn session(&mut self, session: SessionId, record: &SessionRecord) -> u128 {
         self.row(Kind::Session, 0, |out| {
             out.extend_from_slice(&session.0.to_be_bytes());
-            out.extend_from_slice(&record.acknowledged.0.to_be_bytes());
             row::put_session_value(out, record);
+        })
+    }
+
+    fn acknowledged(&mut self, session: SessionId, sequence: SequenceNumber) -> u128 {
+        if sequence == SequenceNumber(0) {
+            // Nothing was acknowledged: there is no row.
+            return 0;
+        }
+        self.row(Kind::Acknowledged, 0, |out| {
+            out.extend_from_slice(&session.0.to_be_bytes());
+            out.extend_from_slice(&sequence.0.to_be_bytes());
         })
     }
 
@@ -92,12 +109,13 @@ impl Hash {
         })
     }
 
-    /// Hashes one row. The kind, and the length of what has no other end, seed the hash, so that rows of two kinds, or a
-    /// byte that moves from key to value, are not the same.
+    /// Hashes one row. Its kind, and the length of what has no other end, stand before it, so that rows of two kinds, or
+    /// a byte that moves from key to value, are not the same.
     fn row(&mut self, kind: Kind, length: usize, write: impl FnOnce(&mut BytesMut)) -> u128 {
         self.scratch.clear();
+        self.scratch.extend_from_slice(&((length as u64) << 8 | kind as u64).to_le_bytes());
         write(&mut self.scratch);
-        xxh3_128_with_seed(&self.scratch, (length as u64) << 8 | kind as u64)
+        xxh3_128(&self.scratch)
     }
 }
 
@@ -106,5 +124,6 @@ enum Kind {
     Entry = 1,
     Lease = 2,
     Session = 3,
-    Outcome = 4,
+    Acknowledged = 4,
+    Outcome = 5,
 }

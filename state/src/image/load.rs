@@ -70,9 +70,8 @@ fn add_session_row(state: &mut State, key: &[u8], value: &[u8]) -> Result<(), St
         SessionRow::Acknowledged(id, acknowledged) => {
             // It comes right after the record, before any outcome.
             let session = state.sessions.get_mut(id).ok_or_else(|| no_session(id))?;
-            state.hash.remove_session(id, &session.record);
+            state.hash.acknowledge(id, session.record.acknowledged, acknowledged);
             session.record.acknowledged = acknowledged;
-            state.hash.add_session(id, &session.record);
         }
         SessionRow::Outcome(id, sequence, outcome) => {
             let session = state.sessions.get_mut(id).ok_or_else(|| no_session(id))?;
