@@ -5,5 +5,6 @@
 //! failure is told.
 
 pub mod node;
+pub mod raw;
 pub mod relay;
 pub mod wait;

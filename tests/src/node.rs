@@ -18,6 +18,9 @@ const START: Duration = Duration::from_secs(30);
 /// A drain is bounded by the server itself; this is its bound and some.
 const STOP: Duration = Duration::from_secs(20);
 
+/// Any free port.
+pub const FREE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
 /// The binary `hither`: `HITHER_BIN` if set, else built from this workspace, so that no test runs against an old one.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
@@ -68,6 +71,27 @@ impl Home {
         command.args(arguments).env("XDG_CONFIG_HOME", self.config()).env_remove("HITHER_URL").env_remove("RUST_LOG");
         command.current_dir(self.root.path()).stdin(Stdio::null());
         command
+    }
+
+    /// `hither dev` on these addresses with this home's data, as this node's user runs it.
+    pub fn dev(&self, client: SocketAddr, admin: SocketAddr) -> Command {
+        let mut command = self.hither(&["dev", "--listen", &client.to_string(), "--admin", &admin.to_string()]);
+        command.arg("--data").arg(self.data());
+        command
+    }
+
+    /// The files of the current context, without their ends.
+    pub fn context(&self) -> PathBuf {
+        let folder = self.config().join("hither");
+        let name = std::fs::read_to_string(folder.join("current")).expect("the node wrote a context");
+        folder.join("contexts").join(name.trim())
+    }
+
+    /// Who the node's user is: an admin.
+    pub fn identity(&self) -> hither::Identity {
+        let context = self.context();
+        let read = |end: &str| std::fs::read(context.with_extension(end)).expect("the node wrote an identity");
+        hither::Identity::from_pem(&read("ca.pem"), &read("pem")).expect("an identity")
     }
 
     /// A file of the home.
@@ -141,8 +165,7 @@ impl Node {
 
     /// Starts a node in a home, with more arguments to `hither dev`.
     pub async fn start_in(home: Home, arguments: &[&str]) -> Self {
-        let free = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (process, client, admin) = spawn(&home, free, free, arguments).await;
+        let (process, client, admin) = spawn(&home, FREE, FREE, arguments).await;
         Self { home, process, client, admin }
     }
 
@@ -169,6 +192,16 @@ impl Node {
     /// Where its admin port is.
     pub fn admin(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// A client of its user, to be connected.
+    pub fn client(&self) -> hither::ClientBuilder {
+        self.client_at(self.client)
+    }
+
+    /// The same, at another address: that of a relay.
+    pub fn client_at(&self, address: SocketAddr) -> hither::ClientBuilder {
+        hither::Client::builder().url(format!("hither://{address}")).identity(self.home.identity())
     }
 
     /// Its URL.
@@ -205,6 +238,17 @@ impl Node {
         self.process = process;
     }
 
+    /// Starts it again and kills it while it starts, at a moment that nobody chose.
+    pub async fn restart_and_kill(&mut self) {
+        assert!(self.process.ended().is_some(), "it still runs");
+        let mut command = self.home.dev(self.client, self.admin);
+        self.process = Process::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
+        // What it has opened by then, it has begun to write.
+        let data = self.home.data();
+        wait::until("it opens its directory", START, async || opened(self.process.id(), &data).then_some(())).await;
+        self.kill().await;
+    }
+
     /// Leaves the home behind.
     pub fn into_home(self) -> Home {
         self.home
@@ -235,9 +279,8 @@ async fn spawn(
 ) -> (Process, SocketAddr, SocketAddr) {
     let out = home.file("out");
     let log = File::options().create(true).append(true).open(home.file("log")).expect("a log file");
-    let data = home.data();
-    let mut command = home.hither(&["dev", "--data"]);
-    command.arg(data).args(["--listen", &client.to_string(), "--admin", &admin.to_string()]).args(arguments);
+    let mut command = home.dev(client, admin);
+    command.args(arguments);
     command.stdout(File::create(&out).expect("a file for its output")).stderr(log);
     let mut process = Process::start(&mut command);
     let ready = wait::until("the node is ready", START, async || {
@@ -251,15 +294,21 @@ async fn spawn(
     (process, ready.0, ready.1)
 }
 
+/// Whether a process has a file below `folder` open.
+fn opened(process: u32, folder: &Path) -> bool {
+    let Ok(files) = std::fs::read_dir(format!("/proc/{process}/fd")) else { return false };
+    files.flatten().any(|file| std::fs::read_link(file.path()).is_ok_and(|path| path.starts_with(folder)))
+}
+
 /// The addresses in the one line that a node prints once it serves.
 fn ready_line(out: &str) -> Option<(SocketAddr, SocketAddr)> {
     let (line, _) = out.split_once('\n')?;
     let after = |mark: &str| {
         let rest = line.split_once(mark)?.1;
-        let end = rest.find(|c: char| c.is_whitespace() || c == '/' || c == ',').unwrap_or(rest.len());
+        let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
         rest[..end].parse().ok()
     };
-    Some((after("hither://")?, after("http://")?))
+    Some((after("client=hither://")?, after("admin=http://")?))
 }
 
 /// The body of a page of the admin port; none if it does not answer with 200.
@@ -281,9 +330,9 @@ mod tests {
 
     #[test]
     fn the_ready_line_names_both_addresses() {
-        let line = "hither 0.1.0 is ready: hither://127.0.0.1:7400, admin http://127.0.0.1:7402/metrics\nmore";
+        let line = "ready client=hither://127.0.0.1:7400 admin=http://127.0.0.1:7402 data=/tmp/x\nmore";
         let (client, admin) = ready_line(line).expect("it is whole");
         assert_eq!((client.port(), admin.port()), (7400, 7402));
-        assert_eq!(ready_line("hither://127.0.0.1:74"), None, "half a line is not read");
+        assert_eq!(ready_line("ready client=hither://127.0.0.1:74"), None, "half a line is not read");
     }
 }
