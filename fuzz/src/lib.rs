@@ -1,3 +1,4 @@
 //! The fuzz targets: a function each, shared with the tests that replay the corpus.
 
 pub mod protocol;
+pub mod state;
