@@ -28,6 +28,8 @@ mod reader;
 mod run;
 mod salvage;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 pub use reader::RocksLogReader;
 
@@ -359,5 +361,8 @@ fn options(path: &Path, mode: DBRecoveryMode) -> Result<Options, StorageError> {
     options.set_track_and_verify_wals_in_manifest(true);
     options.set_write_buffer_size(16 << 20);
     options.set_max_write_buffer_number(4);
+    if cfg!(test) {
+        options.enable_statistics();
+    }
     Ok(options)
 }

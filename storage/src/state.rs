@@ -274,7 +274,7 @@ fn remove_others(directory: &Path, generation: u64) -> Result<(), StorageError> 
 fn options(path: &Path) -> Result<Options, StorageError> {
     let mut options = rocks::options(path)?;
     // More than what the persister lets gather between two flushes, so that it decides when there is one.
-    options.set_write_buffer_size(128 << 20);
+    options.set_write_buffer_size(if cfg!(test) { 256 << 10 } else { 128 << 20 });
     options.set_max_write_buffer_number(4);
     Ok(options)
 }
@@ -367,5 +367,23 @@ mod tests {
         assert_eq!(state.durable_cut.load(Ordering::Acquire), 1);
         copy(&live, &image);
         assert_eq!(open(&image).meta().unwrap().as_deref(), Some(&b"1"[..]));
+    }
+
+    #[test]
+    fn when_rocksdb_flushes_by_itself_it_is_a_cut_through_all_tables() {
+        let directory = tempfile::tempdir().unwrap();
+        let (live, image) = (directory.path().join("live"), directory.path().join("image"));
+        fs::create_dir(&live).unwrap();
+        RocksState::create(&live, &IDENTITY).unwrap();
+        let mut state = open(&live);
+        for number in 1..=500_u32 {
+            let row = RowChange::Put(Space::Kv, number.to_be_bytes().to_vec().into(), vec![0; 4_000].into());
+            state.write(&[row], &number.to_be_bytes()).unwrap();
+        }
+        state.db.wait_for_compact(&rocksdb::WaitForCompactOptions::default()).unwrap();
+        copy(&live, &image);
+        let state = open(&image);
+        let last = rows(&state).pop().expect("the memtable was full several times").0;
+        assert_eq!(state.meta().unwrap().as_deref(), Some(&last[..]));
     }
 }
