@@ -129,3 +129,41 @@ impl<'a> SessionView<'a> {
         self.session.outcomes.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_is_gone_leaves_nothing() {
+        let record = SessionRecord {
+            namespace: Namespace::default(),
+            principal: "alice".to_owned(),
+            nonce: [1; 16],
+            acknowledged: SequenceNumber(0),
+        };
+        let mut sessions = Sessions::default();
+        sessions.insert(SessionId(1), record.clone());
+        assert_eq!(sessions.opened(&record.namespace, "alice", [1; 16]), Some(SessionId(1)));
+        sessions.remove(SessionId(1));
+        assert!(sessions.by_id.is_empty() && sessions.by_nonce.is_empty());
+    }
+
+    #[test]
+    fn what_is_forgotten_makes_room() {
+        let mut session = Session::new(SessionRecord {
+            namespace: Namespace::default(),
+            principal: "alice".to_owned(),
+            nonce: [1; 16],
+            acknowledged: SequenceNumber(0),
+        });
+        for sequence in [2, 4, 3, 1] {
+            session.remember(SequenceNumber(sequence), Bytes::from(vec![0; 10]));
+        }
+        session.record.acknowledged = SequenceNumber(3);
+        let forgotten: Vec<u64> =
+            std::iter::from_fn(|| session.forget_next()).map(|(sequence, _)| sequence.0).collect();
+        assert_eq!(forgotten, [1, 2, 3]);
+        assert_eq!(session.outcomes_bytes(), 10);
+    }
+}

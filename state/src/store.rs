@@ -155,3 +155,43 @@ impl Store {
         self.spaces.iter().flat_map(|(namespace, space)| space.iter().map(move |entry| (namespace, entry)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hither_protocol::Key;
+
+    use super::*;
+
+    fn put(store: &mut Store, namespace: &Namespace, key: &str, revision: u64) -> Entry {
+        let (key, value) = (Key::from(key), Bytes::from_static(b"value"));
+        store.put(namespace, Write { key: &key, value: &value, lease: None, revision: Revision(revision) }).0
+    }
+
+    #[test]
+    fn a_namespace_without_keys_leaves_nothing_once_no_pin_sees_one() {
+        let namespace = Namespace::default();
+        let mut store = Store::default();
+        put(&mut store, &namespace, "a", 1);
+        store.remove(&namespace, b"a", Revision(2));
+        assert!(store.spaces.is_empty());
+
+        put(&mut store, &namespace, "a", 3);
+        let pin = store.pin(Revision(3));
+        store.remove(&namespace, b"a", Revision(4));
+        store.release();
+        assert!(store.get_at(&namespace, b"a", pin.revision()).is_some());
+        drop(pin);
+        store.release();
+        assert!(store.spaces.is_empty());
+        assert_eq!((store.keys(), store.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_key_that_is_written_again_is_stored_once() {
+        let namespace = Namespace::default();
+        let mut store = Store::default();
+        let first = put(&mut store, &namespace, "a", 1);
+        let second = put(&mut store, &namespace, "a", 2);
+        assert_eq!(first.key.as_bytes().as_ptr(), second.key.as_bytes().as_ptr());
+    }
+}

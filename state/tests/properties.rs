@@ -67,6 +67,12 @@ proptest! {
                 let keys = lease.keys().cloned().collect::<Vec<_>>();
                 prop_assert_eq!(keys, model.keys_of(lease.id));
             }
+            for (id, bound, remembered) in model.session_list() {
+                let session = state.session(id).unwrap();
+                prop_assert_eq!(session.leases().collect::<Vec<_>>(), bound);
+                prop_assert_eq!(session.remembered(), remembered);
+            }
+            prop_assert_eq!(state.sessions_len(), model.session_list().len());
         }
     }
 

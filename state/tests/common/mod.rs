@@ -24,8 +24,10 @@ pub(crate) struct Deed {
 enum How {
     /// Without a token.
     Once,
-    /// Under the next number of a session, acknowledging all but so many before it.
-    Numbered { session: usize, leaving: u64 },
+    /// Under a number of a session after its newest, acknowledging all but so many before it.
+    Numbered { session: usize, skipping: u64, leaving: u64 },
+    /// Under a number before the newest, which may have been left out.
+    Late { session: usize, back: u64, leaving: u64 },
     /// As an earlier numbered one, again.
     Again(usize),
 }
@@ -59,7 +61,9 @@ pub(crate) fn deeds(most: usize) -> impl Strategy<Value = Vec<Deed>> {
 fn deed() -> impl Strategy<Value = Deed> {
     let how = prop_oneof![
         2 => Just(How::Once),
-        4 => (0..4usize, 0..4u64).prop_map(|(session, leaving)| How::Numbered { session, leaving }),
+        4 => (0..4usize, 0..3u64, 0..8u64)
+            .prop_map(|(session, skipping, leaving)| How::Numbered { session, skipping, leaving }),
+        2 => (0..4usize, 1..6u64, 0..8u64).prop_map(|(session, back, leaving)| How::Late { session, back, leaving }),
         2 => (0..20usize).prop_map(How::Again),
     ];
     // A session speaks only for the one who opened it where it was opened: mostly the same one in the same place.
@@ -177,14 +181,15 @@ fn command(
                 return Command { at, ..again.clone() };
             }
         }
-        How::Numbered { session, leaving } if mutation && !sessions.is_empty() => {
+        How::Numbered { session, skipping, leaving } if mutation && !sessions.is_empty() => {
             let place = session % sessions.len();
-            let (session, last) = &mut sessions[place];
-            *last += 1;
-            let acknowledged = SequenceNumber(last.saturating_sub(1 + leaving));
-            retry = Some(RetryToken { session: *session, sequence: SequenceNumber(*last), acknowledged });
+            sessions[place].1 += 1 + skipping;
+            retry = Some(token(sessions[place], 0, leaving));
         }
-        How::Numbered { .. } | How::Once => {}
+        How::Late { session, back, leaving } if mutation && !sessions.is_empty() => {
+            retry = Some(token(sessions[session % sessions.len()], back, leaving));
+        }
+        How::Numbered { .. } | How::Late { .. } | How::Once => {}
     }
     Command {
         namespace: deed.namespace.parse().unwrap_or_else(|_| Namespace::default()),
@@ -193,6 +198,12 @@ fn command(
         at,
         action: action(state, &deed.what, sessions),
     }
+}
+
+fn token((session, newest): (SessionId, u64), back: u64, leaving: u64) -> RetryToken {
+    let sequence = newest.saturating_sub(back).max(1);
+    let acknowledged = SequenceNumber(sequence.saturating_sub(1 + leaving));
+    RetryToken { session, sequence: SequenceNumber(sequence), acknowledged }
 }
 
 fn action(state: &State, what: &What, sessions: &[(SessionId, u64)]) -> Action {

@@ -341,6 +341,14 @@ impl Model {
         self.leases.iter().map(|(id, lease)| (*id, lease.state, lease.epoch, lease.session)).collect()
     }
 
+    pub(crate) fn session_list(&self) -> Vec<(SessionId, Vec<LeaseId>, usize)> {
+        let leases = |id| {
+            let of = self.leases.iter().filter(move |(_, lease)| lease.session == Some(id));
+            of.map(|(id, _)| *id).collect()
+        };
+        self.sessions.iter().map(|(id, session)| (*id, leases(*id), session.outcomes.len())).collect()
+    }
+
     pub(crate) fn keys_of(&self, id: LeaseId) -> Vec<Key> {
         self.keys.values().filter(|entry| entry.lease == Some(id)).map(|entry| entry.key.clone()).collect()
     }

@@ -1,0 +1,55 @@
+//! What a client can make the server keep is bounded.
+
+use bytes::Bytes;
+use hither_protocol::limits::{OUTCOME_BYTES_MAX, SESSION_WINDOW};
+use hither_protocol::message::{Put, Reply, RetryToken, Txn, TxnOp};
+use hither_protocol::{Namespace, SequenceNumber, SessionId, UnixMillis};
+use hither_state::{Action, Change, Command, Position, State, StateLimits};
+
+fn apply(state: &mut State, index: u64, sequence: u64, action: Action) -> (Reply, usize) {
+    let token =
+        RetryToken { session: SessionId(1 << 16), sequence: SequenceNumber(sequence), acknowledged: SequenceNumber(0) };
+    let command = Command {
+        namespace: Namespace::default(),
+        principal: "alice".to_owned(),
+        retry: (sequence > 0).then_some(token),
+        at: UnixMillis(1),
+        action,
+    };
+    let applied = state.apply(Position { index, offset: 0 }, &command);
+    let kept = applied.delta.changes.iter().map(|change| match change {
+        Change::Outcome { outcome, .. } => outcome.len(),
+        _ => 0,
+    });
+    (applied.outcome.expect("nothing here is refused"), kept.sum())
+}
+
+#[test]
+fn a_session_remembers_so_many_bytes_and_no_more_and_still_executes_once() {
+    let mut state = State::new(StateLimits::default());
+    apply(&mut state, 1, 0, Action::SessionOpen { ttl_ms: 10_000, nonce: [1; 16] });
+    let value = Bytes::from(vec![7; OUTCOME_BYTES_MAX - 100]);
+    apply(&mut state, 2, 0, Action::Put(Put { key: "big".into(), value, lease: None, previous: false }));
+    let read = |sequence: u64| {
+        let put = Put { key: "n".into(), value: sequence.to_string().into(), lease: None, previous: false };
+        Action::Txn(Txn { then: vec![TxnOp::Get("big".into()), TxnOp::Put(put)], ..Txn::default() })
+    };
+    let mut remembered = 0;
+    let mut replies = Vec::new();
+    for sequence in 1..=SESSION_WINDOW {
+        let (reply, kept) = apply(&mut state, 2 + sequence, sequence, read(sequence));
+        remembered += kept;
+        replies.push(reply);
+    }
+    assert!((200_000..300_000).contains(&remembered), "{remembered} bytes are remembered");
+    let revision = state.revision();
+    for (first, sequence) in replies.iter().zip(1..) {
+        let (again, _) = apply(&mut state, 9_999, sequence, read(sequence));
+        let (Reply::Txn(first), Reply::Txn(again)) = (first, again) else { panic!("not a transaction") };
+        assert_eq!((again.revision, again.succeeded), (first.revision, first.succeeded));
+        assert!(again.results_forgotten || again.results == first.results);
+        // Sixty-five times 4 KiB fit.
+        assert_eq!(again.results_forgotten, sequence > 65, "{sequence}");
+    }
+    assert_eq!(state.revision(), revision);
+}
