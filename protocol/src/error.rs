@@ -301,6 +301,8 @@ pub enum CloseCode {
     ShuttingDown = 0x19,
     /// The client expects another cluster.
     ClusterMismatch = 0x1A,
+    /// No certificate was shown.
+    Unauthenticated = 0x1B,
 }
 
 impl CloseCode {
@@ -320,6 +322,7 @@ impl CloseCode {
             0x18 => Self::ExcessiveErrors,
             0x19 => Self::ShuttingDown,
             0x1A => Self::ClusterMismatch,
+            0x1B => Self::Unauthenticated,
             _ => return None,
         })
     }
@@ -338,6 +341,27 @@ impl CloseCode {
             Self::IdentityRevoked => ErrorCode::IdentityRevoked,
             Self::ShuttingDown => ErrorCode::ShuttingDown,
             Self::ClusterMismatch => ErrorCode::ClusterMismatch,
+            Self::Unauthenticated => ErrorCode::Unauthenticated,
+        }
+    }
+
+    /// The text beside the number in the close frame, for people with a packet capture. It says nothing about the server.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Goodbye => "goodbye",
+            Self::ProtocolViolation => "the rules of the lanes were broken",
+            Self::FrameTooLarge => "a frame over the limit was announced",
+            Self::MalformedFrame => "bytes that are no frame",
+            Self::VersionUnsupported => "no version of the protocol in common",
+            Self::HelloTimeout => "hello did not come in time",
+            Self::IdentityInvalid => "the certificate names no identity of this cluster",
+            Self::IdentityRevoked => "the identity was revoked",
+            Self::TooManyConnections => "too many connections",
+            Self::ExcessiveErrors => "too many errors",
+            Self::ShuttingDown => "the server is going down",
+            Self::ClusterMismatch => "another cluster was expected",
+            Self::Unauthenticated => "no certificate was shown",
         }
     }
 }

@@ -41,7 +41,7 @@ pub use error::{Applied, ErrorCode, Refusal, Retry};
 pub use event::{Event, LeaseState, Previous};
 pub use id::{ClusterId, LeaseId, NodeId, RequestNumber, SequenceNumber, SessionId, WatchId};
 pub use key::{Key, KeyRange};
-pub use namespace::Namespace;
+pub use namespace::{Namespace, is_name};
 pub use revision::{Lineage, Revision, Version};
 pub use time::{Moment, UnixMillis};
 

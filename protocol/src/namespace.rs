@@ -75,7 +75,7 @@ impl From<Namespace> for String {
 
 /// Whether `text` is a name: DNS-safe, at most `bytes_max` long.
 #[must_use]
-pub(crate) fn is_name(text: &str, bytes_max: usize) -> bool {
+pub fn is_name(text: &str, bytes_max: usize) -> bool {
     let edge = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = text.as_bytes();
     bytes.len() <= bytes_max
