@@ -17,7 +17,9 @@ use crate::{Identity, RocksLog, RocksState, StorageError, ident, log, space, sta
 const CREATING: &str = "CREATING";
 
 /// What may be in a directory in which a node is created.
-const HARMLESS: [&str; 3] = [lock::FILE, "lost+found", CREATING];
+///
+/// The identity of a node is made before its data: a start that was interrupted between the two leaves it.
+const HARMLESS: [&str; 5] = [lock::FILE, "lost+found", CREATING, "identity", "identity.new"];
 
 /// A data directory, held by this process until both of its devices are dropped.
 #[derive(Debug)]
@@ -36,14 +38,7 @@ impl DataDir {
     /// Something is there already, the path cannot be used, or the disk refuses.
     pub fn create(path: impl AsRef<Path>, identity: Identity) -> Result<Self, StorageError> {
         let path = path.as_ref();
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.map_err(StorageError::io(path, "create it"))?;
-        check_access(path)?;
-        let lock = Lock::take(path)?;
-        if Self::exists(path) {
-            return Err(StorageError::AlreadyInitialised { path: path.into() });
-        }
-        clear_leftovers(path)?;
+        let lock = Self::prepare_locked(path)?;
         let creating = path.join(CREATING);
         replace_file(&creating, b"").map_err(StorageError::io(&creating, "write"))?;
         RocksLog::create(path, &identity)?;
@@ -53,6 +48,27 @@ impl DataDir {
         fs::remove_file(&creating).map_err(StorageError::io(&creating, "remove"))?;
         sync_directory(path).map_err(StorageError::io(path, "sync"))?;
         Self::open_locked(path, None, lock)
+    }
+
+    /// Makes the directory if it is missing, and finds out whether a node may be created in it: for what has to be
+    /// there before the data are.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn prepare(path: impl AsRef<Path>) -> Result<(), StorageError> {
+        Self::prepare_locked(path.as_ref()).map(drop)
+    }
+
+    fn prepare_locked(path: &Path) -> Result<Lock, StorageError> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map_err(StorageError::io(path, "create it"))?;
+        check_access(path)?;
+        let lock = Lock::take(path)?;
+        if Self::exists(path) {
+            return Err(StorageError::AlreadyInitialised { path: path.into() });
+        }
+        clear_leftovers(path)?;
+        Ok(lock)
     }
 
     /// Opens a node's directory and checks all of its log. `cluster` is the one that it has to belong to.
