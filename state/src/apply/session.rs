@@ -15,8 +15,9 @@ const SESSION_OUTCOMES_BYTES_MAX: usize = 256 * 1024;
 /// A little more than the outcome of a put without its previous entry.
 const OUTCOME_BYTES_USUAL: usize = 24;
 
-/// What is remembered of a mutation.
-type Outcome = Result<Reply, Refusal>;
+/// What is remembered of a mutation. Of a refusal only its number: the words may change from version to version, and
+/// replicas of two versions must be equal.
+type Outcome = Result<Reply, ErrorCode>;
 
 impl Step<'_> {
     pub(super) fn open(&mut self, ttl_ms: u64, nonce: [u8; 16]) -> Result<SessionOpenReply, Refusal> {
@@ -68,7 +69,7 @@ impl Step<'_> {
     }
 
     /// Executes a command under its token, or answers what the first one came to.
-    pub(super) fn execute_once(&mut self, token: RetryToken) -> Outcome {
+    pub(super) fn execute_once(&mut self, token: RetryToken) -> Result<Reply, Refusal> {
         let RetryToken { session: id, sequence, acknowledged } = token;
         let Some(session) = self.state.sessions.get(id) else {
             return Err(Refusal::unknown(
@@ -100,7 +101,7 @@ impl Step<'_> {
             );
         }
         let outcome = self.execute();
-        self.remember(id, sequence, &outcome);
+        self.remember(id, sequence, outcome.as_ref());
         outcome
     }
 
@@ -118,7 +119,7 @@ impl Step<'_> {
         self.changes.push(Change::Acknowledged { session: id, up_to });
     }
 
-    fn remember(&mut self, id: SessionId, sequence: SequenceNumber, outcome: &Outcome) {
+    fn remember(&mut self, id: SessionId, sequence: SequenceNumber, outcome: Result<&Reply, &Refusal>) {
         let Some(session) = self.state.sessions.get_mut(id) else { return };
         let outcome = encode_outcome(outcome, SESSION_OUTCOMES_BYTES_MAX.saturating_sub(session.outcomes_bytes()));
         self.state.hash.add_outcome(id, sequence, &outcome);
@@ -143,9 +144,10 @@ fn check_owner(
 }
 
 /// The bytes of an outcome. One that is too large to be kept, by itself or for the session, loses the entries in it.
-fn encode_outcome(outcome: &Outcome, room: usize) -> Bytes {
+fn encode_outcome(outcome: Result<&Reply, &Refusal>, room: usize) -> Bytes {
+    let outcome: Result<&Reply, ErrorCode> = outcome.map_err(|refusal| refusal.code);
     let mut out = BytesMut::with_capacity(OUTCOME_BYTES_USUAL);
-    encode_body(&mut out, outcome);
+    encode_body(&mut out, &outcome);
     if out.len() > OUTCOME_BYTES_MAX.min(room)
         && let Ok(reply) = outcome
     {
@@ -176,8 +178,13 @@ pub(crate) fn check_outcome(outcome: &[u8]) -> Result<(), String> {
     decode_body::<Outcome>(outcome).map(drop).map_err(|error| error.detail)
 }
 
-fn recall(outcome: &[u8]) -> Outcome {
-    decode_body(outcome).unwrap_or_else(|error| {
-        Err(Refusal::unknown(ErrorCode::Internal, format!("the remembered outcome does not decode: {}", error.detail)))
-    })
+fn recall(outcome: &[u8]) -> Result<Reply, Refusal> {
+    match decode_body::<Outcome>(outcome) {
+        Ok(Ok(reply)) => Ok(reply),
+        Ok(Err(code)) => refuse(code, format!("the same as when it was first asked: {}", code.meaning().trim_start())),
+        Err(error) => Err(Refusal::unknown(
+            ErrorCode::Internal,
+            format!("the remembered outcome does not decode: {}", error.detail),
+        )),
+    }
 }
