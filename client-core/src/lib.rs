@@ -7,18 +7,29 @@
 
 #![forbid(unsafe_code)]
 
+mod backoff;
+mod call;
+mod core;
 mod duration;
 mod error;
 mod instance;
+mod link;
 mod options;
+mod pool;
+mod session;
 mod spec;
+mod stream;
 mod update;
 mod url;
+mod view;
 
+pub use core::{Action, Core, Note, Signal};
 pub use duration::{format_duration, parse_duration};
 pub use error::Error;
 pub use instance::{Instance, SCHEMA, ServiceEndpoint, Status};
+pub use link::LinkId;
 pub use options::{BEAT_DEFAULT, BEATS_MISSED_MAX, IN_FLIGHT_MAX, KEEP_ALIVE_HOLDING, KEEP_ALIVE_IDLE, Options};
+pub use pool::no_answer;
 pub use spec::WatchSpec;
 pub use update::{Metrics, SessionState, Update, UpdateKind};
 pub use url::{Endpoint, Enrolment, Url, from_hex, to_hex};

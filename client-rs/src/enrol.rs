@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use hither_client_core::{Endpoint, Enrolment, Error, to_hex};
+use hither_client_core::{Endpoint, Enrolment, Error, no_answer, to_hex};
 use hither_protocol::codec::Decoder;
 use hither_protocol::message::{Context as RequestContext, Enrol, EnrolReply, Reply, Request};
 use hither_protocol::{ErrorCode, RequestNumber, SERVER_NAME};
@@ -114,5 +114,5 @@ fn cut(endpoint: &Endpoint) -> Error {
 
 fn silent(endpoints: &[Endpoint], timeout: Duration) -> Error {
     let listed: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
-    dial::no_answer(&listed.join(", "), timeout)
+    no_answer(&listed.join(", "), timeout)
 }

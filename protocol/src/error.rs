@@ -279,6 +279,8 @@ impl Refusal {
 pub enum CloseCode {
     /// The client said goodbye.
     Goodbye = 0x00,
+    /// The client goes on over another connection; its session and leases do too.
+    Moved = 0x01,
     /// The peer broke the rules of the lanes.
     ProtocolViolation = 0x10,
     /// A frame over the limit was announced.
@@ -311,6 +313,7 @@ impl CloseCode {
     pub const fn from_number(number: u64) -> Option<Self> {
         Some(match number {
             0x00 => Self::Goodbye,
+            0x01 => Self::Moved,
             0x10 => Self::ProtocolViolation,
             0x11 => Self::FrameTooLarge,
             0x12 => Self::MalformedFrame,
@@ -331,7 +334,7 @@ impl CloseCode {
     #[must_use]
     pub const fn error(self) -> ErrorCode {
         match self {
-            Self::Goodbye | Self::TooManyConnections => ErrorCode::Unavailable,
+            Self::Goodbye | Self::Moved | Self::TooManyConnections => ErrorCode::Unavailable,
             Self::ProtocolViolation | Self::MalformedFrame | Self::HelloTimeout | Self::ExcessiveErrors => {
                 ErrorCode::InvalidFrame
             }

@@ -3,9 +3,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::time::Duration;
 
-use hither_client_core::{Endpoint, Error, format_duration};
+use hither_client_core::{Endpoint, Error};
 use hither_protocol::ErrorCode;
 use hither_protocol::error::CloseCode;
 use quinn::ConnectionError;
@@ -84,15 +83,6 @@ impl Sockets {
             socket.wait_idle().await;
         }
     }
-}
-
-/// Nobody answered in time.
-pub(crate) fn no_answer(servers: &str, timeout: Duration) -> Error {
-    let within = format_duration(timeout);
-    let detail = format!(
-        "no answer over UDP from {servers} within {within}: does a Hither server listen there, and does the network let UDP through?"
-    );
-    Error::new(ErrorCode::Unavailable, detail)
 }
 
 /// What the end of a connection means.

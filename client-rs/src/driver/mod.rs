@@ -1,21 +1,44 @@
 //! The shell of the core: one task that owns the core, the sockets and the timers of a client.
 
 pub(crate) mod dial;
+mod links;
+mod renewal;
+mod told;
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
-use hither_client_core::{Error, Options, WatchSpec};
+use futures_util::StreamExt;
+use hither_client_core::{Core, Error, Metrics, Options, SessionState, WatchSpec};
 use hither_protocol::message::{LeaseGrantReply, Reply, Request, Stamp};
-use hither_protocol::{LeaseId, Revision, SessionId};
-use tokio::sync::{oneshot, watch};
+use hither_protocol::{ErrorCode, LeaseId, Moment, Revision, SessionId};
+use rand::rngs::SmallRng;
+use rand::{RngCore, SeedableRng};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, Sleep};
 
-use crate::client::Client;
+use crate::client::{Client, closed};
+use crate::clock;
 use crate::identity::Identity;
 use crate::mailbox::Mailbox;
+use links::{Io, Links};
+use renewal::Renewal;
+use told::Told;
 
 /// What a call comes back with.
 pub(crate) type Outcome = Result<(Stamp, Reply), Error>;
+
+/// Commands and events taken at one wake-up before what they led to is written: large enough to fill packets, small
+/// enough that the first of them does not wait for the last.
+const BATCH: usize = 256;
+/// How long the last packets may take to leave, when a client closes.
+const FLUSH: Duration = Duration::from_millis(50);
+/// The longest sleep: what the wall clock decides is looked at this often.
+const SLEEP_MAX: Duration = Duration::from_secs(600);
 
 /// What a handle asks of the driver.
 #[derive(Debug)]
@@ -47,6 +70,175 @@ pub(crate) enum Command {
 }
 
 /// Makes the client and its task, and waits for the first greeting.
-pub(crate) async fn start(_options: Options, _identity: Identity, _context: Option<String>) -> Result<Client, Error> {
-    Err(Error::new(hither_protocol::ErrorCode::Unsupported, "the driver is not written yet"))
+pub(crate) async fn start(options: Options, identity: Identity, context: Option<String>) -> Result<Client, Error> {
+    let runtime = tokio::runtime::Handle::try_current()
+        .map_err(|error| Error::caused_by(ErrorCode::InvalidArgument, "a client connects in a Tokio runtime", error))?;
+    let links = Links::new(&identity)?;
+    let (commands, receiver) = mpsc::unbounded_channel();
+    let (connected, connecting) = oneshot::channel();
+    let (told, state) = Told::new(connected);
+    let metrics = Arc::new(Mutex::new(Metrics::default()));
+    let shared_options = Arc::new(options.clone());
+    let core = Core::new(options, SmallRng::from_os_rng().next_u64(), clock::now());
+    let driver = Driver {
+        core,
+        links,
+        told,
+        renewal: Renewal::new(identity, context),
+        metrics: Arc::clone(&metrics),
+        commands: receiver,
+        timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        leaving: false,
+        closers: Vec::new(),
+    };
+    runtime.spawn(driver.run());
+    connecting.await.unwrap_or_else(|_| Err(closed()))?;
+    Ok(Client::new(commands, state, metrics, shared_options))
+}
+
+struct Driver {
+    core: Core,
+    links: Links,
+    told: Told,
+    renewal: Renewal,
+    metrics: Arc<Mutex<Metrics>>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    timer: Pin<Box<Sleep>>,
+    leaving: bool,
+    closers: Vec<oneshot::Sender<()>>,
+}
+
+/// What one wake-up brought.
+#[derive(Default)]
+struct Brought {
+    commands: Vec<Command>,
+    events: VecDeque<Io>,
+    abandoned: bool,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        let mut brought = Brought::default();
+        while !self.flush(clock::now()) {
+            self.wait(&mut brought).await;
+            let now = clock::now();
+            // Before anything else: after a pause, lost leases are reported first.
+            if self.core.poll_timeout().is_some_and(|at| now >= at) {
+                self.core.handle_timeout(now);
+                self.tell(now);
+            }
+            for command in brought.commands.drain(..) {
+                self.take(now, command);
+            }
+            while let Some(event) = brought.events.pop_front() {
+                self.links.handle(&mut self.core, now, event);
+            }
+            if std::mem::take(&mut brought.abandoned) && !self.leaving {
+                self.leaving = true;
+                self.core.handle_close(now);
+            }
+            self.renewal.check(&mut self.core, now);
+        }
+        // Whatever the network does, whoever closes does not wait longer.
+        let sockets = self.links.sockets();
+        let _ = tokio::time::timeout(FLUSH, sockets.wait_idle()).await;
+        for done in self.closers.drain(..) {
+            // Who asked may have stopped waiting.
+            let _ = done.send(());
+        }
+    }
+
+    /// Waits for a command, an event or the time.
+    async fn wait(&mut self, brought: &mut Brought) {
+        let Self { commands, links, timer, leaving, .. } = self;
+        poll_fn(|context| {
+            let mut woken = timer.as_mut().poll(context).is_ready();
+            if !*leaving {
+                match commands.poll_recv_many(context, &mut brought.commands, BATCH) {
+                    Poll::Ready(0) => {
+                        brought.abandoned = true;
+                        woken = true;
+                    }
+                    Poll::Ready(_) => woken = true,
+                    Poll::Pending => {}
+                }
+            }
+            while brought.events.len() < BATCH {
+                match links.events.poll_next_unpin(context) {
+                    Poll::Ready(Some(event)) => brought.events.push_back(event),
+                    Poll::Ready(None) | Poll::Pending => break,
+                }
+            }
+            woken |= !brought.events.is_empty();
+            if woken { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Passes on what the core has to say, and sets the timer. True when it is over.
+    fn flush(&mut self, now: Moment) -> bool {
+        self.tell(now);
+        let finished = self.links.act(&mut self.core);
+        self.links.write(&mut self.core);
+        *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = self.core.metrics();
+        let next = self.core.poll_timeout().into_iter().chain(self.renewal.next()).min();
+        let sleep = next.map_or(SLEEP_MAX, |at| at.since(now)).min(SLEEP_MAX);
+        self.timer.as_mut().reset(Instant::now() + sleep);
+        finished
+    }
+
+    /// Tells the application. What it cannot take leads to more to say.
+    fn tell(&mut self, now: Moment) {
+        while let Some(signal) = self.core.poll_signal() {
+            self.told.handle(&mut self.core, &mut self.renewal, &mut self.links, now, signal);
+        }
+    }
+
+    fn take(&mut self, now: Moment, command: Command) {
+        match command {
+            Command::Call { id, request, timeout, reply } => {
+                self.told.calls.insert(id, reply);
+                self.core.handle_call(now, id, request, timeout);
+            }
+            Command::Cancel { id } => {
+                self.told.calls.remove(&id);
+                self.told.sessions.remove(&id);
+                self.core.handle_cancel(now, id);
+            }
+            Command::Session { id, reply } => {
+                self.told.sessions.insert(id, reply);
+                self.core.handle_session(now, id);
+            }
+            Command::Lease { id, ttl, reply } => {
+                self.told.grants.insert(id, reply);
+                self.core.handle_lease(now, id, ttl);
+            }
+            Command::Release { lease, revoke } => {
+                self.told.leases.remove(&lease);
+                self.core.handle_release(now, lease, revoke);
+            }
+            Command::Watch { id, spec, timeout, opened, mailbox } => {
+                self.told.watches.insert(id, told::Watching { opened: Some(opened), mailbox });
+                self.core.handle_watch(now, id, spec, timeout);
+            }
+            Command::Drained { id } => self.core.handle_drained(now, id),
+            Command::Unwatch { id } => {
+                self.told.watches.remove(&id);
+                self.core.handle_unwatch(now, id);
+            }
+            Command::Close { done } => {
+                self.closers.push(done);
+                self.core.handle_close(now);
+            }
+        }
+    }
+}
+
+/// The states of a client that is told `Closed` when its task ends, however it ends.
+pub(crate) struct StateOnDrop(pub(crate) watch::Sender<SessionState>);
+
+impl Drop for StateOnDrop {
+    fn drop(&mut self) {
+        self.0.send_replace(SessionState::Closed);
+    }
 }

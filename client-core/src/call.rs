@@ -1,0 +1,223 @@
+//! Requests on their way.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use hither_protocol::message::{Reply, Request};
+use hither_protocol::{Entry, LeaseId, Moment, SequenceNumber, SessionId};
+
+use crate::error::Error;
+use crate::link::LinkId;
+
+/// A request, from when the application asked until it is answered.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) purpose: Purpose,
+    pub(crate) request: Request,
+    pub(crate) deadline: Moment,
+    pub(crate) phase: Phase,
+    pub(crate) token: Option<(SessionId, SequenceNumber)>,
+    /// It was sent, and what became of it is unknown.
+    pub(crate) maybe: bool,
+    /// Times that it was sent.
+    pub(crate) sent: u32,
+    /// Why it was not answered so far.
+    pub(crate) last: Option<Error>,
+    /// Entries of a reply that takes several frames.
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// Whom the answer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The application.
+    Answer,
+    /// The core: the session that mutations wait for.
+    OpenSession,
+    /// The application, and the core: a lease to keep.
+    Keep,
+    /// The core: whether a lease that it keeps still is.
+    Ask(LeaseId),
+    /// Nobody: it is only to be done.
+    Forget,
+}
+
+/// Where a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// In the queue.
+    Waiting,
+    /// Sent over this connection at this time.
+    Sent(LinkId, Moment),
+    /// Sent again after this moment.
+    Delayed(Moment),
+}
+
+impl Call {
+    pub(crate) const fn new(purpose: Purpose, request: Request, deadline: Moment) -> Self {
+        Self {
+            purpose,
+            request,
+            deadline,
+            phase: Phase::Waiting,
+            token: None,
+            maybe: false,
+            sent: 0,
+            last: None,
+            entries: Vec::new(),
+        }
+    }
+
+    /// Whether sending it twice does what sending it once does.
+    pub(crate) const fn is_repeatable(&self) -> bool {
+        match &self.request {
+            Request::ClientAdd(_) | Request::ClientRevoke(_) | Request::Enrol(_) => false,
+            request => !request.is_mutation() || self.token.is_some(),
+        }
+    }
+
+    /// Whether it changes anything, so that not knowing what became of it matters.
+    pub(crate) const fn has_effect(&self) -> bool {
+        self.request.is_mutation()
+            || matches!(
+                self.request,
+                Request::ClientAdd(_)
+                    | Request::ClientRevoke(_)
+                    | Request::Enrol(_)
+                    | Request::RenewIdentity(_)
+                    | Request::SessionClose(_)
+            )
+    }
+
+    /// An error of this call says whether it may have taken effect.
+    pub(crate) fn qualify(&self, error: Error) -> Error {
+        if self.maybe && self.has_effect() { error.maybe_applied() } else { error }
+    }
+
+    /// Joins the frames of one reply.
+    pub(crate) fn join(&mut self, reply: Reply) -> Reply {
+        match reply {
+            Reply::Range(mut range) if !self.entries.is_empty() => {
+                let mut entries = std::mem::take(&mut self.entries);
+                entries.append(&mut range.entries);
+                range.entries = entries;
+                Reply::Range(range)
+            }
+            other => other,
+        }
+    }
+}
+
+/// All calls, by number, which is their request number on the wire too.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    calls: BTreeMap<u64, Call>,
+    deadlines: BTreeSet<(Moment, u64)>,
+    delayed: BTreeSet<(Moment, u64)>,
+    /// Those that can be sent as they are.
+    ready: VecDeque<u64>,
+    /// Those that need a session.
+    mutations: VecDeque<u64>,
+    waiting: usize,
+}
+
+impl Calls {
+    pub(crate) fn insert(&mut self, id: u64, call: Call) {
+        self.deadlines.insert((call.deadline, id));
+        self.enqueue(id, &call);
+        self.calls.insert(id, call);
+    }
+
+    fn enqueue(&mut self, id: u64, call: &Call) {
+        self.waiting += 1;
+        if call.request.is_mutation() { self.mutations.push_back(id) } else { self.ready.push_back(id) }
+    }
+
+    pub(crate) fn get(&self, id: u64) -> Option<&Call> {
+        self.calls.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: u64) -> Option<&mut Call> {
+        self.calls.get_mut(&id)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Calls in the queue. Those that ended there count until they come up.
+    pub(crate) const fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    pub(crate) fn ids(&self) -> Vec<u64> {
+        self.calls.keys().copied().collect()
+    }
+
+    pub(crate) fn remove(&mut self, id: u64) -> Option<Call> {
+        let call = self.calls.remove(&id)?;
+        self.deadlines.remove(&(call.deadline, id));
+        if let Phase::Delayed(until) = call.phase {
+            self.delayed.remove(&(until, id));
+        }
+        Some(call)
+    }
+
+    /// Puts calls back at the front of the queue, in the order given.
+    pub(crate) fn requeue(&mut self, ids: &[u64]) {
+        for id in ids.iter().rev() {
+            let Some(call) = self.calls.get_mut(id) else { continue };
+            if let Phase::Delayed(until) = call.phase {
+                self.delayed.remove(&(until, *id));
+            }
+            call.phase = Phase::Waiting;
+            call.entries.clear();
+            self.waiting += 1;
+            if call.request.is_mutation() { self.mutations.push_front(*id) } else { self.ready.push_front(*id) }
+        }
+    }
+
+    /// Sends it again, but not before `until`.
+    pub(crate) fn delay(&mut self, id: u64, until: Moment) {
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.phase = Phase::Delayed(until);
+            call.entries.clear();
+            self.delayed.insert((until, id));
+        }
+    }
+
+    /// The first call of a queue that still waits; it stays there.
+    pub(crate) fn front(&mut self, mutations: bool) -> Option<u64> {
+        let queue = if mutations { &mut self.mutations } else { &mut self.ready };
+        while let Some(id) = queue.front().copied() {
+            if self.calls.get(&id).is_some_and(|call| call.phase == Phase::Waiting) {
+                return Some(id);
+            }
+            queue.pop_front();
+            self.waiting -= 1;
+        }
+        None
+    }
+
+    /// Takes the first call off a queue.
+    pub(crate) fn pop(&mut self, mutations: bool) {
+        let queue = if mutations { &mut self.mutations } else { &mut self.ready };
+        if queue.pop_front().is_some() {
+            self.waiting -= 1;
+        }
+    }
+
+    /// Those whose deadline has passed.
+    pub(crate) fn expired(&self, now: Moment) -> Vec<u64> {
+        self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now).map(|(_, id)| *id).collect()
+    }
+
+    /// Those that waited long enough to be sent again.
+    pub(crate) fn due(&self, now: Moment) -> Vec<u64> {
+        self.delayed.iter().take_while(|(until, _)| *until <= now).map(|(_, id)| *id).collect()
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Moment> {
+        let first = |set: &BTreeSet<(Moment, u64)>| set.first().map(|(moment, _)| *moment);
+        first(&self.deadlines).into_iter().chain(first(&self.delayed)).min()
+    }
+}

@@ -1,0 +1,180 @@
+//! One connection to one server, from dialing to its end.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use hither_protocol::Moment;
+use hither_protocol::codec::{Message, encode};
+use hither_protocol::message::KeepAlive;
+
+use crate::options::{BEAT_DEFAULT, BEATS_MISSED_MAX};
+use crate::url::Endpoint;
+
+/// Names a connection, or an attempt at one. None is used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// Keep-alives whose answer is awaited: at three a second, twenty seconds of them.
+const KEEP_ALIVES_MAX: usize = 64;
+/// Streams that a server may open beyond one for each watch: large replies.
+const STREAMS_SPARE: u64 = 64;
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) phase: Phase,
+    /// Frames for the control lane that were not written yet.
+    pub(crate) control: BytesMut,
+    /// Frames for the request lane that were not written yet.
+    pub(crate) lane: BytesMut,
+    /// Requests sent and not answered.
+    pub(crate) in_flight: BTreeSet<u64>,
+    /// The server asked to be left.
+    pub(crate) leaving: bool,
+    /// When the server was last heard of.
+    pub(crate) heard: Moment,
+    pub(crate) beat: Duration,
+    pub(crate) keep_alive_at: Moment,
+    keep_alive: u64,
+    acknowledged: u64,
+    sent: VecDeque<(u64, Moment)>,
+    /// Watch streams that this side asked for and that have not ended.
+    pub(crate) streams: u64,
+    allowed: u64,
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// No answer yet.
+    Dialing { until: Moment },
+    /// Hello was sent.
+    Greeting { until: Moment },
+    /// Welcome.
+    Open { since: Moment },
+}
+
+impl Link {
+    pub(crate) fn new(endpoint: Endpoint, now: Moment, until: Moment) -> Self {
+        Self {
+            endpoint,
+            phase: Phase::Dialing { until },
+            control: BytesMut::new(),
+            lane: BytesMut::new(),
+            in_flight: BTreeSet::new(),
+            leaving: false,
+            heard: now,
+            beat: BEAT_DEFAULT,
+            keep_alive_at: now,
+            keep_alive: 0,
+            acknowledged: 0,
+            sent: VecDeque::new(),
+            streams: 0,
+            allowed: 0,
+        }
+    }
+
+    pub(crate) const fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open { .. })
+    }
+
+    /// Writes a frame for the control lane.
+    pub(crate) fn tell<M: Message>(&mut self, id: u64, message: &M) {
+        encode(&mut self.control, id, message);
+    }
+
+    /// What to write to the control lane.
+    pub(crate) fn take_control(&mut self) -> Option<Bytes> {
+        (!self.control.is_empty()).then(|| self.control.split().freeze())
+    }
+
+    /// What to write to the request lane.
+    pub(crate) fn take_lane(&mut self) -> Option<Bytes> {
+        (!self.lane.is_empty()).then(|| self.lane.split().freeze())
+    }
+
+    /// When the server counts as silent.
+    pub(crate) fn silent_at(&self) -> Moment {
+        self.heard + self.beat * BEATS_MISSED_MAX
+    }
+
+    /// Says that the client is alive.
+    pub(crate) fn keep_alive(&mut self, now: Moment, interval: Duration) {
+        self.keep_alive += 1;
+        self.keep_alive_at = now + interval;
+        if self.sent.len() == KEEP_ALIVES_MAX {
+            self.sent.pop_front();
+        }
+        self.sent.push_back((self.keep_alive, now));
+        let number = self.keep_alive;
+        self.tell(0, &KeepAlive { number });
+    }
+
+    /// When the keep-alive of this number was sent, once.
+    pub(crate) fn acknowledge(&mut self, number: u64) -> Option<Moment> {
+        self.acknowledged = self.acknowledged.max(number);
+        let mut sent_at = None;
+        while let Some((sent, at)) = self.sent.front().copied() {
+            if sent > number {
+                break;
+            }
+            sent_at = (sent == number).then_some(at);
+            self.sent.pop_front();
+        }
+        sent_at
+    }
+
+    /// The next keep-alive's number. Control frames arrive in order: once it is acknowledged, the server has handled
+    /// all that was written before it.
+    pub(crate) const fn next_keep_alive(&self) -> u64 {
+        self.keep_alive + 1
+    }
+
+    /// The newest keep-alive that was acknowledged.
+    pub(crate) const fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// One more stream is asked for. Returns how many the server may open from now on, if that must be raised.
+    pub(crate) fn add_stream(&mut self) -> Option<u64> {
+        self.streams += 1;
+        let needed = self.streams + STREAMS_SPARE;
+        if needed <= self.allowed {
+            return None;
+        }
+        self.allowed = needed.next_power_of_two();
+        Some(self.allowed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link() -> Link {
+        let endpoint = Endpoint { host: "a".to_owned(), port: 1 };
+        Link::new(endpoint, Moment(0), Moment(1))
+    }
+
+    #[test]
+    fn an_acknowledged_keep_alive_says_when_it_was_sent() {
+        let mut link = link();
+        for at in 1..=100 {
+            link.keep_alive(Moment(at), Duration::ZERO);
+        }
+        assert_eq!(link.acknowledge(1), None, "forgotten: only so many are awaited");
+        assert_eq!(link.acknowledge(90), Some(Moment(90)));
+        assert_eq!(link.acknowledge(90), None);
+        assert_eq!(link.acknowledge(80), None);
+        assert_eq!(link.next_keep_alive(), 101);
+    }
+
+    #[test]
+    fn streams_are_allowed_before_they_are_needed_and_in_few_steps() {
+        let mut link = link();
+        let raised: Vec<u64> = (0..1_000).filter_map(|_| link.add_stream()).collect();
+        assert_eq!(raised, [128, 256, 512, 1_024, 2_048]);
+    }
+}

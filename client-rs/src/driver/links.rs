@@ -1,0 +1,377 @@
+//! Connections and their streams, as futures that one task polls.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::FuturesUnordered;
+use hither_client_core::{Action, Core, Endpoint, Error, LinkId};
+use hither_protocol::codec::{Decoder, Frame};
+use hither_protocol::error::CloseCode;
+use hither_protocol::message::op;
+use hither_protocol::{ErrorCode, Moment, SERVER_NAME};
+use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
+
+use super::dial::{self, Sockets};
+use crate::identity::Identity;
+use crate::tls;
+
+/// A connection without any packet for so long is over. Beats and keep-alives come far more often.
+const IDLE: Duration = Duration::from_secs(10);
+/// What a stream may hold that was not read: a paused watch costs so much at most.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+/// Streams that the server may open before the first watch: large replies.
+const STREAMS: u32 = 64;
+/// Chunks taken from a stream at once.
+const CHUNKS: usize = 16;
+/// The first guess of a round trip: the first packet is sent again after three of these, so that a server that
+/// was just started is found soon.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+
+/// All connections of a client, and what they wait for.
+pub(super) struct Links {
+    sockets: Arc<Sockets>,
+    config: quinn::ClientConfig,
+    links: BTreeMap<LinkId, Wires>,
+    pub(super) events: FuturesUnordered<Pin<Box<dyn Future<Output = Io> + Send>>>,
+}
+
+/// One connection.
+struct Wires {
+    endpoint: Endpoint,
+    connection: Option<Connection>,
+    /// Absent while a write is on its way.
+    control: Option<SendStream>,
+    lane: Option<SendStream>,
+    /// Watches that are not read now, and their streams once a read has come back.
+    paused: BTreeSet<u64>,
+    parked: BTreeMap<u64, Reader>,
+}
+
+/// A stream that is read, and the piece of a frame that has come.
+pub(super) struct Reader {
+    kind: Kind,
+    stream: RecvStream,
+    decoder: Decoder,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Control lane, request lane, or a request's own stream.
+    Lane,
+    /// Opened by the server; what it is shows with its first frame.
+    Server,
+    /// A watch.
+    Watch(u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    Control,
+    Lane,
+}
+
+/// What a future came to.
+pub(super) enum Io {
+    Dialed(LinkId, Result<Box<Dialed>, Error>),
+    Read(LinkId, Reader, Result<Vec<Bytes>, Option<ReadError>>),
+    Wrote(LinkId, Which, SendStream, Result<(), WriteError>),
+    Accepted(LinkId, Connection, Result<RecvStream, ConnectionError>),
+    Exchanging(LinkId, Result<RecvStream, WriteError>),
+    Closed(LinkId, ConnectionError),
+}
+
+/// A connection and its two lanes.
+pub(super) struct Dialed {
+    connection: Connection,
+    control: (SendStream, RecvStream),
+    lane: (SendStream, RecvStream),
+}
+
+impl Links {
+    pub(super) fn new(identity: &Identity) -> Result<Self, Error> {
+        Ok(Self {
+            sockets: Arc::new(Sockets::default()),
+            config: client_config(identity)?,
+            links: BTreeMap::new(),
+            events: FuturesUnordered::new(),
+        })
+    }
+
+    /// Shows another identity, from the next connection on.
+    pub(super) fn show(&mut self, identity: &Identity) -> Result<(), Error> {
+        self.config = client_config(identity)?;
+        Ok(())
+    }
+
+    pub(super) fn sockets(&self) -> Arc<Sockets> {
+        Arc::clone(&self.sockets)
+    }
+
+    /// Does what the core wants. True when it wants no more.
+    pub(super) fn act(&mut self, core: &mut Core) -> bool {
+        while let Some(action) = core.poll_action() {
+            match action {
+                Action::Dial { link, endpoint } => self.dial(link, endpoint),
+                Action::AllowStreams { link, count } => {
+                    if let Some(connection) = self.connection(link) {
+                        connection.set_max_concurrent_uni_streams(VarInt::from_u64(count).unwrap_or(VarInt::MAX));
+                    }
+                }
+                Action::Exchange { link, frame } => self.exchange(link, frame),
+                Action::Pause { link, watch } => {
+                    if let Some(wires) = self.links.get_mut(&link) {
+                        wires.paused.insert(watch);
+                    }
+                }
+                Action::Resume { link, watch } => {
+                    if let Some(wires) = self.links.get_mut(&link) {
+                        wires.paused.remove(&watch);
+                        if let Some(reader) = wires.parked.remove(&watch) {
+                            self.read(link, reader);
+                        }
+                    }
+                }
+                Action::Hangup { link, code } => {
+                    if let Some(wires) = self.links.remove(&link) {
+                        wires.close(code);
+                    }
+                }
+                Action::Finish => return true,
+            }
+        }
+        false
+    }
+
+    /// Writes what the core has for every lane that takes more.
+    pub(super) fn write(&mut self, core: &mut Core) {
+        for (link, wires) in &mut self.links {
+            for which in [Which::Control, Which::Lane] {
+                let slot = match which {
+                    Which::Control => &mut wires.control,
+                    Which::Lane => &mut wires.lane,
+                };
+                if slot.is_none() {
+                    continue;
+                }
+                let bytes = match which {
+                    Which::Control => core.poll_control(*link),
+                    Which::Lane => core.poll_lane(*link),
+                };
+                if let (Some(bytes), link) = (bytes, *link)
+                    && let Some(mut stream) = slot.take()
+                {
+                    self.events.push(Box::pin(async move {
+                        let written = stream.write_chunk(bytes).await;
+                        Io::Wrote(link, which, stream, written)
+                    }));
+                }
+            }
+        }
+    }
+
+    pub(super) fn handle(&mut self, core: &mut Core, now: Moment, event: Io) {
+        match event {
+            Io::Dialed(link, Ok(dialed)) => self.dialed(core, now, link, *dialed),
+            Io::Dialed(link, Err(error)) => {
+                if self.links.remove(&link).is_some() {
+                    core.handle_lost(now, link, error);
+                }
+            }
+            Io::Read(link, reader, read) => self.take(core, now, link, reader, read),
+            Io::Wrote(link, which, stream, written) => {
+                if let (Some(wires), Ok(())) = (self.links.get_mut(&link), written) {
+                    match which {
+                        Which::Control => wires.control = Some(stream),
+                        Which::Lane => wires.lane = Some(stream),
+                    }
+                }
+            }
+            Io::Accepted(link, connection, Ok(stream)) => {
+                if self.links.contains_key(&link) {
+                    self.read(link, Reader { kind: Kind::Server, stream, decoder: Decoder::default() });
+                    self.accept(link, connection);
+                }
+            }
+            Io::Exchanging(link, Ok(stream)) => {
+                if self.links.contains_key(&link) {
+                    self.read(link, Reader { kind: Kind::Lane, stream, decoder: Decoder::default() });
+                }
+            }
+            // The end of the connection is told by the future that waits for it.
+            Io::Accepted(_, _, Err(_)) | Io::Exchanging(_, Err(_)) => {}
+            Io::Closed(link, error) => {
+                if let Some(wires) = self.links.remove(&link) {
+                    core.handle_lost(now, link, dial::lost(&wires.endpoint, &error));
+                }
+            }
+        }
+    }
+
+    fn connection(&self, link: LinkId) -> Option<Connection> {
+        self.links.get(&link)?.connection.clone()
+    }
+
+    fn dial(&mut self, link: LinkId, endpoint: Endpoint) {
+        let (sockets, config) = (Arc::clone(&self.sockets), self.config.clone());
+        let wires = Wires {
+            endpoint: endpoint.clone(),
+            connection: None,
+            control: None,
+            lane: None,
+            paused: BTreeSet::new(),
+            parked: BTreeMap::new(),
+        };
+        self.links.insert(link, wires);
+        self.events.push(Box::pin(async move {
+            let dialed = async {
+                let connection = sockets.connect(&endpoint, config, SERVER_NAME).await?;
+                let lost = |error: ConnectionError| dial::lost(&endpoint, &error);
+                let control = connection.open_bi().await.map_err(lost)?;
+                let lane = connection.open_bi().await.map_err(lost)?;
+                Ok(Box::new(Dialed { connection, control, lane }))
+            };
+            Io::Dialed(link, dialed.await)
+        }));
+    }
+
+    fn dialed(&mut self, core: &mut Core, now: Moment, link: LinkId, dialed: Dialed) {
+        let Dialed { connection, control, lane } = dialed;
+        let Some(wires) = self.links.get_mut(&link) else {
+            // Given up meanwhile.
+            connection.close(code(CloseCode::Moved), b"");
+            return;
+        };
+        // Signs of life before requests, requests before what waits on streams of its own (priority 0). A stream that
+        // is closed already needs none.
+        let _ = control.0.set_priority(2);
+        let _ = lane.0.set_priority(1);
+        wires.connection = Some(connection.clone());
+        wires.control = Some(control.0);
+        wires.lane = Some(lane.0);
+        for stream in [control.1, lane.1] {
+            self.read(link, Reader { kind: Kind::Lane, stream, decoder: Decoder::default() });
+        }
+        self.accept(link, connection.clone());
+        self.events.push(Box::pin(async move { Io::Closed(link, connection.closed().await) }));
+        core.handle_dialed(now, link);
+    }
+
+    fn accept(&mut self, link: LinkId, connection: Connection) {
+        self.events.push(Box::pin(async move {
+            let accepted = connection.accept_uni().await;
+            Io::Accepted(link, connection, accepted)
+        }));
+    }
+
+    fn exchange(&mut self, link: LinkId, frame: Bytes) {
+        let Some(connection) = self.connection(link) else { return };
+        self.events.push(Box::pin(async move {
+            let exchange = async {
+                let (mut send, receive) = connection.open_bi().await.map_err(WriteError::ConnectionLost)?;
+                send.write_chunk(frame).await?;
+                // A stream that is closed already needs no end.
+                let _ = send.finish();
+                Ok(receive)
+            };
+            Io::Exchanging(link, exchange.await)
+        }));
+    }
+
+    fn read(&mut self, link: LinkId, mut reader: Reader) {
+        self.events.push(Box::pin(async move {
+            let mut chunks = [const { Bytes::new() }; CHUNKS];
+            let read = match reader.stream.read_chunks(&mut chunks).await {
+                Ok(Some(count)) => Ok(chunks.into_iter().take(count).collect()),
+                Ok(None) => Err(None),
+                Err(error) => Err(Some(error)),
+            };
+            Io::Read(link, reader, read)
+        }));
+    }
+
+    fn take(
+        &mut self,
+        core: &mut Core,
+        now: Moment,
+        link: LinkId,
+        mut reader: Reader,
+        read: Result<Vec<Bytes>, Option<ReadError>>,
+    ) {
+        if !self.links.contains_key(&link) {
+            return;
+        }
+        let chunks = match read {
+            Ok(chunks) => chunks,
+            Err(Some(ReadError::ConnectionLost(_))) => return,
+            Err(_) => {
+                if let Kind::Watch(watch) = reader.kind {
+                    core.handle_stream_end(now, link, watch);
+                }
+                return;
+            }
+        };
+        let mut frames: Vec<Frame> = Vec::new();
+        for chunk in chunks {
+            reader.decoder.push(&chunk);
+        }
+        loop {
+            match reader.decoder.next_frame() {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => break,
+                Err(error) => {
+                    if let Some(wires) = self.links.remove(&link) {
+                        wires.close(CloseCode::FrameTooLarge);
+                        let detail = format!("what {} sends is no frame: {error}", wires.endpoint);
+                        core.handle_lost(now, link, Error::caused_by(ErrorCode::ConnectionLost, detail, error));
+                    }
+                    return;
+                }
+            }
+        }
+        if let (Kind::Server, Some(first)) = (reader.kind, frames.first()) {
+            reader.kind = if first.header.op == op::CREATED { Kind::Watch(first.header.id) } else { Kind::Lane };
+        }
+        core.handle_frames(now, link, &frames);
+        let Some(wires) = self.links.get_mut(&link) else { return };
+        match reader.kind {
+            Kind::Watch(watch) if wires.paused.contains(&watch) => {
+                wires.parked.insert(watch, reader);
+            }
+            _ => self.read(link, reader),
+        }
+    }
+}
+
+impl Wires {
+    fn close(&self, why: CloseCode) {
+        if let Some(connection) = &self.connection {
+            connection.close(code(why), b"");
+        }
+    }
+}
+
+const fn code(code: CloseCode) -> VarInt {
+    VarInt::from_u32(code as u32)
+}
+
+fn client_config(identity: &Identity) -> Result<quinn::ClientConfig, Error> {
+    let mut transport = quinn::TransportConfig::default();
+    let idle = quinn::IdleTimeout::try_from(IDLE)
+        .map_err(|error| Error::caused_by(ErrorCode::Internal, "the idle timeout is out of range", error))?;
+    transport
+        .max_idle_timeout(Some(idle))
+        .initial_rtt(INITIAL_RTT)
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        // Bounded by the streams, not as a whole: paused watches must not use up what the lanes need.
+        .receive_window(VarInt::MAX)
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(STREAMS))
+        .datagram_receive_buffer_size(None);
+    let mut config = quinn::ClientConfig::new(Arc::new(tls::client(identity)?));
+    config.transport_config(Arc::new(transport));
+    Ok(config)
+}
