@@ -105,10 +105,10 @@ impl ServerPool {
     /// Why no server could be reached within `timeout`, with the cause at each that gave one.
     pub(crate) fn unreachable(&self, timeout: Duration) -> Error {
         let mut said = self.servers.iter().filter_map(|server| server.error.as_ref()).filter(|error| is_telling(error));
-        if let (Some(error), None) = (said.next(), said.next()) {
-            if self.servers.len() == 1 || is_fatal(error) {
-                return error.clone();
-            }
+        if let (Some(error), None) = (said.next(), said.next())
+            && (self.servers.len() == 1 || is_fatal(error))
+        {
+            return error.clone();
         }
         let servers: Vec<String> = self.servers.iter().map(|server| server.endpoint.to_string()).collect();
         let mut error = no_answer(&servers.join(", "), timeout);

@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn it_is_bounded_and_says_when_it_forgot() {
-        let mut view = View::new(2, 16, true);
+        let mut view = View::new(2, 12, true);
         view.replace(&[entry("a", 1), entry("b", 2)]);
         assert!(view.is_complete());
         view.apply(&[told(entry("a", 30_000_000))]);

@@ -30,7 +30,6 @@ pub(crate) struct Shared {
 
 impl Client {
     /// Builds a client with other settings than [`connect`](crate::connect)'s.
-    #[must_use]
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
     }

@@ -353,6 +353,7 @@ impl CloseCode {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Goodbye => "goodbye",
+            Self::Moved => "the client goes on over another connection",
             Self::ProtocolViolation => "the rules of the lanes were broken",
             Self::FrameTooLarge => "a frame over the limit was announced",
             Self::MalformedFrame => "bytes that are no frame",

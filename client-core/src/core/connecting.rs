@@ -10,7 +10,7 @@ use hither_protocol::{ErrorCode, Moment};
 use super::{Action, Core, Note, Signal};
 use crate::error::Error;
 use crate::link::{Link, LinkId, Phase};
-use crate::pool::{is_fatal, no_answer};
+use crate::pool::no_answer;
 use crate::url::Endpoint;
 
 /// How long one server has before the next is tried beside it.
@@ -100,6 +100,14 @@ impl Core {
             link.leaving = true;
             self.dial_at.get_or_insert(now);
         }
+    }
+
+    /// The identity was renewed: another connection is made that shows it, before the old certificate ends.
+    pub fn handle_renewed(&mut self, now: Moment) {
+        if let Some(active) = self.active {
+            self.handle_go_away(now, active);
+        }
+        self.settle(now);
     }
 
     /// Another server took over from this one.
@@ -214,10 +222,6 @@ impl Core {
                     // Full jitter from the first attempt on: everyone who lost this server lost it now.
                     let wait = self.backoff.next(&mut self.random);
                     self.dial_at = Some(self.dial_at.map_or(now + wait, |at| at.min(now + wait)));
-                }
-                if is_fatal(&error) {
-                    self.pool.failed(&endpoint, error.clone());
-                    self.turn_away();
                 }
                 self.note(Note::Lost { endpoint, error });
             }

@@ -59,9 +59,10 @@ impl Renewal {
         }
     }
 
-    pub(super) fn answered(&mut self, links: &mut Links, now: Moment, outcome: Outcome) {
+    /// Returns whether there is a new identity to show.
+    pub(super) fn answered(&mut self, links: &mut Links, now: Moment, outcome: Outcome) -> bool {
         self.look_at = now + AGAIN;
-        let Some(key) = self.key.take() else { return };
+        let Some(key) = self.key.take() else { return false };
         let renewed = outcome.and_then(|(_, reply)| self.renewed(links, key, reply));
         match renewed {
             Ok(identity) => {
@@ -69,10 +70,12 @@ impl Renewal {
                 tracing::info!(name = identity.name(), "the identity was renewed");
                 self.keep(&identity);
                 self.identity = identity;
+                true
             }
             Err(error) => {
                 self.attempts += 1;
                 tracing::warn!(%error, attempts = self.attempts, "the identity could not be renewed");
+                false
             }
         }
     }

@@ -69,7 +69,11 @@ impl Told {
                     let _ = connected.send(outcome);
                 }
             }
-            Signal::Answered { id: RENEWAL, outcome } => renewal.answered(links, now, outcome),
+            Signal::Answered { id: RENEWAL, outcome } => {
+                if renewal.answered(links, now, outcome) {
+                    core.handle_renewed(now);
+                }
+            }
             Signal::Answered { id, outcome } => {
                 if let Some(reply) = self.calls.remove(&id) {
                     let _ = reply.send(outcome);
