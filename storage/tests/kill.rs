@@ -4,7 +4,7 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::{env, io};
 
@@ -13,7 +13,7 @@ use hither_state::device::{LogDevice, LogItem, LogReader, LogRecord, RowChange, 
 
 const DIRECTORY: &str = "HITHER_STORAGE_TEST_DIRECTORY";
 
-/// Runs one of the ignored tests below as a process of its own, on this directory.
+/// Runs one of the ignored tests below, which do nothing otherwise, as a process of its own on this directory.
 fn child(name: &str, directory: &Path) -> Child {
     Command::new(env::current_exe().unwrap())
         .args(["--ignored", "--exact", "--nocapture", name])
@@ -47,7 +47,8 @@ fn kill_after(mut child: Child, count: usize) -> Vec<String> {
 #[test]
 #[ignore = "a child of another test"]
 fn child_that_appends() {
-    let (mut log, _state) = open(Path::new(&env::var_os(DIRECTORY).unwrap())).unwrap();
+    let Some(directory) = env::var_os(DIRECTORY).map(PathBuf::from) else { return };
+    let (mut log, _state) = open(&directory).unwrap();
     let recovered = log.recover().unwrap();
     let mut next = recovered.range.map_or(1, |(_, last)| last + 1);
     loop {
@@ -91,7 +92,8 @@ fn a_killed_process_has_lost_nothing_that_it_acknowledged() {
 #[test]
 #[ignore = "a child of another test"]
 fn child_that_writes_state() {
-    let (_log, mut state) = open(Path::new(&env::var_os(DIRECTORY).unwrap())).unwrap();
+    let Some(directory) = env::var_os(DIRECTORY).map(PathBuf::from) else { return };
+    let (_log, mut state) = open(&directory).unwrap();
     let at = state.meta().unwrap().map_or(0, |meta| String::from_utf8(meta.to_vec()).unwrap().parse().unwrap());
     for number in at + 1_u64.. {
         // Every space says the same number, with enough bytes around it for many flushes by RocksDB itself.
@@ -139,7 +141,8 @@ fn a_killed_process_leaves_a_state_of_one_moment_and_not_before_the_last_flush()
 #[test]
 #[ignore = "a child of another test"]
 fn child_that_holds() {
-    let _held = open(Path::new(&env::var_os(DIRECTORY).unwrap())).unwrap();
+    let Some(directory) = env::var_os(DIRECTORY).map(PathBuf::from) else { return };
+    let _held = open(&directory).unwrap();
     loop {
         tell("held");
         std::thread::park_timeout(std::time::Duration::from_millis(10));
@@ -163,4 +166,46 @@ fn a_second_process_is_told_which_one_was_first_and_may_follow_when_it_is_gone()
     holder.wait().unwrap();
     let (log, _state) = open(&path).unwrap();
     assert!(log.reader().read(0, 9, 9).unwrap().is_empty());
+}
+
+#[test]
+#[ignore = "a child of another test"]
+fn child_that_fills_its_disk() {
+    let Some(directory) = env::var_os(DIRECTORY).map(PathBuf::from) else { return };
+    let (mut log, _state) = open(&directory).unwrap();
+    let mut next = 1;
+    while log.write(&[append(next)], true).is_ok() {
+        tell(&next.to_string());
+        next += 1;
+    }
+    tell(&format!("refused {next}"));
+    // The server ends here. If it did not, it would not get any further.
+    assert!(log.write(&[append(next)], true).is_err());
+    tell("refused again");
+    std::process::abort();
+}
+
+#[test]
+fn a_write_that_the_disk_refuses_is_an_error_for_good_and_costs_nothing_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("data");
+    drop(create(&path));
+    // No file may grow beyond 100 KiB, and the attempt is an error instead of a signal.
+    let limited = format!("trap '' XFSZ; ulimit -f 100; exec {:?} \"$@\"", env::current_exe().unwrap());
+    let output = Command::new("bash")
+        .args(["-c", &limited, "bash", "--ignored", "--exact", "--nocapture", "child_that_fills_its_disk"])
+        .env(DIRECTORY, &path)
+        .output()
+        .unwrap();
+    let output = String::from_utf8_lossy(&output.stdout);
+    let told: Vec<&str> = output.lines().filter_map(|line| line.strip_prefix("told ")).collect();
+    let [.., acknowledged, refused, "refused again"] = told[..] else { panic!("{output}") };
+    let acknowledged: u64 = acknowledged.parse().unwrap();
+    assert!(acknowledged > 100);
+    assert_eq!(refused, format!("refused {}", acknowledged + 1));
+
+    let (mut log, _state) = open(&path).unwrap();
+    let last = indexes(&log).unwrap().1;
+    assert!(last == acknowledged || last == acknowledged + 1, "{last} is the last, {acknowledged} was acknowledged");
+    append_each(&mut log, last + 1..=last + 10, true);
 }
