@@ -9,7 +9,7 @@ use hither_protocol::message::{
     ClientAdd, ClientList, ClientRevoke, Context, Get, LeaseInfo, LeaseList, LeaseRenew, Range, RenewIdentity, Request,
     Role,
 };
-use hither_protocol::{Namespace, Refusal, UnixMillis};
+use hither_protocol::{KeyRange, Namespace, Refusal, UnixMillis};
 
 use crate::{Action, Command};
 
@@ -72,6 +72,15 @@ pub enum IdentityRequest {
     List(ClientList),
     /// The end of an identity.
     Revoke(ClientRevoke),
+}
+
+/// Lets a watch in or refuses it.
+///
+/// # Errors
+/// `PermissionDenied`, `KeyEmpty`, `KeyTooLong`, `InvalidRange`.
+pub fn admit_watch(caller: &Caller, range: &KeyRange) -> Result<(), Refusal> {
+    authorise::authorise_watch(caller)?;
+    range.check()
 }
 
 /// Lets a request in or refuses it. `at` is the wall clock of the node: recorded, never compared.

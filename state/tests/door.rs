@@ -8,7 +8,7 @@ use hither_protocol::message::{
     SessionClose, SessionOpen, Status, Txn, TxnOp,
 };
 use hither_protocol::{Applied, ErrorCode, Key, KeyRange, LeaseId, Namespace, SequenceNumber, SessionId, UnixMillis};
-use hither_state::door::{Admitted, Caller, admit};
+use hither_state::door::{Admitted, Caller, admit, admit_watch};
 use hither_state::{Action, Command};
 
 const AT: UnixMillis = UnixMillis(1_700_000_000_000);
@@ -91,6 +91,15 @@ fn nobody_speaks_in_the_servers_own_namespace() {
         let refused = admit(&caller, &Context::default(), request, AT).unwrap_err();
         assert_eq!(refused.code, ErrorCode::PermissionDenied);
     }
+    assert_eq!(admit_watch(&caller, &KeyRange::All).unwrap_err().code, ErrorCode::PermissionDenied);
+}
+
+#[test]
+fn a_watch_is_checked_like_a_read() {
+    let watch = |range| admit_watch(&caller(Role::Client), &range).map_err(|refusal| refusal.code);
+    assert_eq!(watch(KeyRange::All), Ok(()));
+    assert_eq!(watch(KeyRange::Prefix(Bytes::new())), Err(ErrorCode::KeyEmpty));
+    assert_eq!(watch(KeyRange::Span("b".into(), "a".into())), Err(ErrorCode::InvalidRange));
 }
 
 #[test]

@@ -26,6 +26,15 @@ pub(super) fn authorise(caller: &Caller, request: &Request) -> Result<(), Refusa
         Request::ClientAdd(_) | Request::ClientList(_) | Request::ClientRevoke(_) => Role::Admin,
         Request::Enrol(_) => return Err(enrolment_elsewhere()),
     };
+    need(caller, needed, request.name())
+}
+
+/// Whether `caller` may watch keys.
+pub(super) fn authorise_watch(caller: &Caller) -> Result<(), Refusal> {
+    need(caller, Role::Client, "Subscribe")
+}
+
+fn need(caller: &Caller, needed: Role, what: &str) -> Result<(), Refusal> {
     if caller.namespace == Namespace::system() {
         return Err(Refusal::new(ErrorCode::PermissionDenied, "the namespace `.system` is the server's own"));
     }
@@ -35,14 +44,9 @@ pub(super) fn authorise(caller: &Caller, request: &Request) -> Result<(), Refusa
     Err(Refusal::new(
         ErrorCode::PermissionDenied,
         format!(
-            "`{}` is {} identity and {} needs an admin: use a context with an admin identity, such as the one the \
-             server wrote at its first start",
+            "`{}` is not an admin and {what} needs one: use a context with an admin identity, such as the one the server \
+             wrote at its first start",
             caller.name,
-            match caller.role {
-                Role::Client => "a client",
-                Role::Admin => "an admin",
-            },
-            request.name(),
         ),
     ))
 }
