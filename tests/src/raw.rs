@@ -81,7 +81,7 @@ impl Certificates {
                 .expect("the key is the certificate's"),
             None => builder.with_no_client_auth(),
         };
-        tls.alpn_protocols = vec![alpn.to_vec()];
+        tls.alpn_protocols = if alpn.is_empty() { Vec::new() } else { vec![alpn.to_vec()] };
         ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("TLS 1.3 has what QUIC needs")))
     }
 }
@@ -105,7 +105,7 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// Connects. In TLS 1.3 a server's refusal of the certificate shows only later.
+    /// Connects, offering one protocol, or none if it is empty. In TLS 1.3 a server's refusal of the certificate shows only later.
     ///
     /// # Errors
     /// What the handshake says.

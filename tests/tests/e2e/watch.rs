@@ -52,8 +52,8 @@ async fn every_change_arrives_once_in_order_through_every_fault() -> anyhow::Res
     for fault in FAULTS {
         write(&writer, &mut written, &mut round, 20).await?;
         let reconnects = far.metrics().reconnects;
-        begin(fault, &relay, &mut node).await;
-        write(&writer, &mut written, &mut round, 20).await?;
+        let ((), wrote) = tokio::join!(begin(fault, &relay, &mut node), write(&writer, &mut written, &mut round, 20));
+        wrote?;
         if matches!(fault, Fault::Cut | Fault::CutUp | Fault::CutDown) {
             // Only once the client has given the connection up is its return a return.
             until("the client notices the silence", CAUGHT_UP, async || {
