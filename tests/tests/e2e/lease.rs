@@ -1,11 +1,13 @@
 //! Leases: never early, always in the end, at once after a goodbye; and their holder is told in time.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use hither::{Client, Event, KeyRange, SessionState, Start, Watch};
-use hither_tests::node::Node;
+use hither_tests::node::{Node, Process};
 use hither_tests::relay::Relay;
 use hither_tests::wait::{until, within};
+use rustix::process::Signal;
 
 use crate::watcher::PATIENT;
 
@@ -64,6 +66,38 @@ async fn deletions(watch: &mut Watch, count: usize) -> (Vec<String>, Vec<u64>) {
     .await;
     revisions.dedup();
     (keys, revisions)
+}
+
+/// A registration is held by a process: killed, it goes with its TTL; asked to stop, at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_is_killed_expires_and_one_that_stops_goes_at_once() -> anyhow::Result<()> {
+    const INSTANCE_TTL: Duration = Duration::from_secs(10);
+    let node = Node::start().await;
+    let client = node.client().connect().await?;
+    let there = async |count: usize| {
+        until("the registration comes or goes", INSTANCE_TTL + SLACK, async || {
+            (client.instances("api").await.ok()?.len() == count).then_some(())
+        })
+        .await;
+    };
+    for (signal, at_least, at_most) in
+        [(Signal::KILL, INSTANCE_TTL - KEEP_ALIVE, INSTANCE_TTL + SLACK), (Signal::TERM, Duration::ZERO, SLACK)]
+    {
+        let mut service = Process::start(
+            node.home()
+                .hither(&["svc", "register", "api", "--id", "node1", "--endpoint", "127.0.0.1:1"])
+                .args(["--server", &node.url()])
+                .stdout(Stdio::null()),
+        );
+        there(1).await;
+        let end = Instant::now();
+        service.signal(signal);
+        there(0).await;
+        let took = end.elapsed();
+        assert!((at_least..at_most).contains(&took), "{signal:?}: it went after {took:?}");
+        service.end(PATIENT).await;
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
