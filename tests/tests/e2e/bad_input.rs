@@ -9,6 +9,8 @@ use hither_protocol::message::{Delete, Get, Put, Request, Txn, TxnOp, op};
 use hither_protocol::{ALPN_CLIENT, ErrorCode, Key, KeyRange};
 use hither_tests::node::Node;
 use hither_tests::raw::{Certificates, Lane, Raw, hello};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 
 /// A node, somebody who behaves, and somebody who does not.
 struct Scene {
@@ -170,4 +172,73 @@ async fn a_namespace_that_clients_may_not_name_is_refused() -> anyhow::Result<()
     assert_eq!(refusal.code, ErrorCode::InvalidName, "{refusal}");
     scene.raw.closed().await;
     scene.unharmed().await
+}
+
+/// Most that a server may have grown by after all of it.
+const GROWTH_BYTES: u64 = 64 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_frames_on_a_live_server_harm_nobody() -> anyhow::Result<()> {
+    let scene = Scene::open().await?;
+    let certificates = Certificates::of(scene.node.home());
+    let mut rng = SmallRng::seed_from_u64(51);
+    let before = resident_bytes(&scene.node)?;
+    for _ in 0..100 {
+        let raw = Raw::connect(scene.node.addr(), ALPN_CLIENT, &certificates).await?;
+        let (mut control, mut lane) = raw.greet().await;
+        for number in 0..20 {
+            let bytes = random_frame(&mut rng, number);
+            if rng.random() { control.send(&bytes).await } else { lane.send(&bytes).await }
+        }
+        if rng.random() {
+            // Cut off in the middle of a frame.
+            lane.send(&frame(op::PUT, 1, 99, &[1; 100])[..rng.random_range(1..116)]).await;
+            lane.finish();
+        }
+    }
+    scene.unharmed().await?;
+    let after = resident_bytes(&scene.node)?;
+    assert!(after < before + GROWTH_BYTES, "the server grew from {before} to {after} bytes");
+    Ok(())
+}
+
+/// A frame whose length is honest and whose rest is anything, more often of an operation that exists.
+fn random_frame(rng: &mut SmallRng, number: u64) -> Vec<u8> {
+    let op = match rng.random_range(0..4) {
+        0 => rng.random(),
+        1 => rng.random_range(op::HELLO..=op::GO_AWAY),
+        2 => rng.random_range(op::GET..=op::TXN),
+        _ => rng.random_range(op::LEASE_GRANT..=op::SESSION_CLOSE),
+    };
+    let mut body = vec![0; rng.random_range(0..60)];
+    rng.fill(&mut body[..]);
+    let flags = Flags(if rng.random_ratio(1, 4) { rng.random() } else { 0 });
+    let header = Header { length: body.len() as u32, op, version: 1, flags, id: number };
+    [&header.to_bytes()[..], &body].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_datagrams_are_ignored_and_do_not_fill_the_log() -> anyhow::Result<()> {
+    let scene = Scene::open().await?;
+    let before = scene.node.log().lines().count();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    let mut rng = SmallRng::seed_from_u64(52);
+    let mut datagram = [0; 1500];
+    for _ in 0..10_000 {
+        let length = rng.random_range(0..datagram.len());
+        rng.fill(&mut datagram[..length]);
+        // A full buffer is as good as any: what matters is what the server does with what arrives.
+        let _ = socket.send_to(&datagram[..length], scene.node.addr());
+    }
+    scene.unharmed().await?;
+    let lines = scene.node.log().lines().count() - before;
+    assert!(lines < 50, "{lines} lines of log for noise");
+    Ok(())
+}
+
+fn resident_bytes(node: &Node) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.id()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib << 10)
 }
