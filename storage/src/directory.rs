@@ -9,9 +9,9 @@ use std::sync::atomic::Ordering;
 
 use hither_protocol::ClusterId;
 
-use crate::files::{remove_directory, replace_file, sync_directory};
+use crate::files::{parent, remove_directory, replace_file, sync_directory};
 use crate::lock::{self, Lock};
-use crate::{Identity, RocksLog, RocksState, StorageError, ident, log, space, state};
+use crate::{Identity, RocksLog, RocksState, StorageError, ident, log, mark, space, state};
 
 /// Says that a creation began. Without it, data without `IDENT` is never taken for leftovers.
 const CREATING: &str = "CREATING";
@@ -19,7 +19,7 @@ const CREATING: &str = "CREATING";
 /// What may be in a directory in which a node is created.
 ///
 /// The identity of a node is made before its data: a start that was interrupted between the two leaves it.
-const HARMLESS: [&str; 5] = [lock::FILE, "lost+found", CREATING, "identity", "identity.new"];
+const HARMLESS: [&str; 6] = [lock::FILE, "lost+found", CREATING, "CREATING.tmp", "identity", "identity.new"];
 
 /// A data directory, held by this process until both of its devices are dropped.
 #[derive(Debug)]
@@ -45,8 +45,6 @@ impl DataDir {
         RocksState::create(path, &identity)?;
         // From here on it is a node's.
         identity.write(path)?;
-        fs::remove_file(&creating).map_err(StorageError::io(&creating, "remove"))?;
-        sync_directory(path).map_err(StorageError::io(path, "sync"))?;
         Self::open_locked(path, None, lock)
     }
 
@@ -60,14 +58,26 @@ impl DataDir {
     }
 
     fn prepare_locked(path: &Path) -> Result<Lock, StorageError> {
+        let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.map_err(StorageError::io(path, "create it"))?;
+        for made in missing.into_iter().filter(|made| !made.as_os_str().is_empty()) {
+            sync_directory(parent(made)).map_err(StorageError::io(parent(made), "sync"))?;
+        }
         check_access(path)?;
+        if Self::exists(path) {
+            return Err(StorageError::AlreadyInitialised { path: path.into() });
+        }
+        // Before the lock, which leaves a file: a directory that is full of something else is not touched.
+        leftovers(path)?;
         let lock = Lock::take(path)?;
         if Self::exists(path) {
             return Err(StorageError::AlreadyInitialised { path: path.into() });
         }
-        clear_leftovers(path)?;
+        for path in leftovers(path)? {
+            let removed = if path.is_dir() { remove_directory(&path) } else { fs::remove_file(&path) };
+            removed.map_err(StorageError::io(&path, "remove"))?;
+        }
         Ok(lock)
     }
 
@@ -125,6 +135,12 @@ impl DataDir {
                 expected: expected.to_string(),
             });
         }
+        // Later than `IDENT`, and here, so that a creation interrupted between the two is complete.
+        let creating = path.join(CREATING);
+        if creating.exists() {
+            fs::remove_file(&creating).map_err(StorageError::io(&creating, "remove"))?;
+            sync_directory(path).map_err(StorageError::io(path, "sync"))?;
+        }
         if let Some(doubt) = space::doubt(path) {
             tracing::warn!(path = %path.display(), "the data directory {doubt}");
         }
@@ -162,23 +178,21 @@ fn check_access(path: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Removes what an interrupted creation left; refuses anything else.
-fn clear_leftovers(path: &Path) -> Result<(), StorageError> {
+/// What an interrupted creation left and a new one has to remove; an error if there is anything else.
+fn leftovers(path: &Path) -> Result<Vec<PathBuf>, StorageError> {
     let interrupted = path.join(CREATING).exists();
+    let mut found = Vec::new();
     for entry in fs::read_dir(path).map_err(StorageError::io(path, "list it"))? {
         let entry = entry.map_err(StorageError::io(path, "list it"))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let ours = name == log::DIRECTORY || name.starts_with("state-") || name.ends_with(".tmp");
-        let file = ["durable.mark", state::CURRENT].contains(&name.as_str());
-        if HARMLESS.contains(&name.as_str()) || (interrupted && file) {
+        if HARMLESS.contains(&name.as_str()) {
             continue;
         }
-        if !(interrupted && ours) {
+        let data = [log::DIRECTORY, mark::FILE, state::CURRENT].contains(&name.as_str());
+        if !(interrupted && (data || name.starts_with(state::PREFIX) || name.ends_with(".tmp"))) {
             return Err(StorageError::NotEmpty { path: path.into(), found: name });
         }
-        let removed =
-            if entry.path().is_dir() { remove_directory(&entry.path()) } else { fs::remove_file(entry.path()) };
-        removed.map_err(StorageError::io(&entry.path(), "remove"))?;
+        found.push(entry.path());
     }
-    Ok(())
+    Ok(found)
 }

@@ -39,6 +39,6 @@ pub(crate) fn remove_directory(path: &Path) -> io::Result<()> {
 }
 
 /// The directory that the file is in.
-fn parent(path: &Path) -> &Path {
+pub(crate) fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -19,7 +19,7 @@ use crate::{Identity, StorageError, rocks};
 
 /// Names the directory that counts. Whatever other `state-` directory there is, a crash left it.
 pub(crate) const CURRENT: &str = "CURRENT_STATE";
-const PREFIX: &str = "state-";
+pub(crate) const PREFIX: &str = "state-";
 
 const META: &str = "meta";
 const FAMILIES: [&str; 6] = ["default", "kv", "lease", "session", "history", META];

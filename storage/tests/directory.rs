@@ -45,6 +45,7 @@ fn a_node_is_created_once_and_in_an_empty_directory() {
     assert!(matches!(error, StorageError::AlreadyInitialised { .. }), "{error}");
     let error = DataDir::create(directory.path(), IDENTITY).unwrap_err();
     assert!(matches!(&error, StorageError::NotEmpty { found, .. } if found == "a"), "{error}");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "and nothing was put beside it");
     assert_eq!(error.exit_code(), 78);
 }
 
@@ -69,6 +70,7 @@ fn a_creation_that_was_interrupted_at_its_very_end_counts() {
     drop(create(&path));
     fs::write(path.join("CREATING"), "").unwrap();
     open(&path).unwrap();
+    assert!(!path.join("CREATING").exists(), "or a later loss of IDENT would make leftovers of the data");
 }
 
 #[test]

@@ -218,12 +218,13 @@ fn a_salvage_that_was_interrupted_is_finished() {
         let image = directory.path().join(format!("image-{number}"));
         crash_image(&live, &image);
         crash_image(&live.join("log"), &image.join("log.accepted"));
+        fs::create_dir(image.join("log.copy")).unwrap();
         if stage == "set aside" {
             fs::rename(image.join("log"), image.join("log.damaged-1")).unwrap();
         }
         assert_eq!(indexes(&open(&image).unwrap().0), Some((1, 20)), "{stage}");
         assert!(image.join("log.damaged-1").is_dir(), "{stage}");
-        assert!(!image.join("log.accepted").exists(), "{stage}");
+        assert!(!image.join("log.accepted").exists() && !image.join("log.copy").exists(), "{stage}");
     }
 }
 

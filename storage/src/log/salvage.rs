@@ -36,7 +36,6 @@ pub(super) fn attempt(
     let synced = synced_at_least(&log).map_err(StorageError::io(&log, "read"))?;
     let needed = durable.cycle.max(synced);
 
-    remove_directory(&copy).map_err(StorageError::io(&copy, "remove"))?;
     copy_directory(&log, &copy).map_err(StorageError::io(&copy, "copy the log"))?;
     let opened = RocksLog::open_checked(&copy, DBRecoveryMode::PointInTime, identity, durable, needed);
     let Ok((db, check::Checked { head, .. })) = opened else {
@@ -55,9 +54,11 @@ pub(super) fn attempt(
     finish(directory)
 }
 
-/// Puts an accepted copy in the place of the log. A crash anywhere in it is made good by the next start.
+/// Puts an accepted copy in the place of the log, and removes one that was not finished. A crash anywhere in it is made
+/// good by the next start.
 pub(super) fn finish(directory: &Path) -> Result<(), StorageError> {
-    let (log, accepted) = (directory.join(DIRECTORY), directory.join(ACCEPTED));
+    let (log, copy, accepted) = (directory.join(DIRECTORY), directory.join(COPY), directory.join(ACCEPTED));
+    remove_directory(&copy).map_err(StorageError::io(&copy, "remove"))?;
     if !accepted.exists() {
         return Ok(());
     }
