@@ -6,12 +6,15 @@ use bytes::Bytes;
 use hither_protocol::message::{
     Compare, GetReply, Projection, Put, RangeReply, Relation, Txn, TxnOp, TxnReply, TxnResult,
 };
-use hither_protocol::{Entry, Key, KeyRange, Refusal};
+use hither_protocol::{Entry, ErrorCode, Key, KeyRange, Refusal};
 
-use super::Step;
 use super::kv::{answer_bytes, check_answer, sum_answer};
+use super::{Step, refuse};
 use crate::range::project;
 
+/// Most keys that the ranges of one transaction may pass over, counted ones among them: some milliseconds in which nothing
+/// else is applied.
+const TXN_KEYS_MAX: usize = 100_000;
 /// What a result takes in an answer beside the entries in it.
 const RESULT_ENVELOPE_BYTES: usize = 64;
 
@@ -20,6 +23,7 @@ impl Step<'_> {
         let succeeded = txn.when.iter().all(|compare| self.holds(compare));
         let branch = if succeeded { &txn.then } else { &txn.otherwise };
         self.check_puts(puts(branch))?;
+        self.check_walk(branch)?;
         check_answer(branch.iter().map(|op| self.result_bytes(op, branch)).sum())?;
         let results = branch.iter().map(|op| self.run(op)).collect();
         Ok(TxnReply { revision: self.reached(), succeeded, results, results_forgotten: false })
@@ -46,6 +50,25 @@ impl Step<'_> {
         }
         reply.more = projection != Projection::CountOnly && limit != 0 && reply.count > limit;
         reply
+    }
+
+    /// Whether the ranges that a branch reads are small enough for a step that nothing interrupts.
+    fn check_walk(&self, branch: &[TxnOp]) -> Result<(), Refusal> {
+        let mut left = TXN_KEYS_MAX;
+        for op in branch {
+            let TxnOp::Range { range, .. } = op else { continue };
+            let keys = self.state.store.walk(self.namespace, range, false).take(left + 1).count();
+            let Some(rest) = left.checked_sub(keys) else {
+                return refuse(
+                    ErrorCode::InvalidArgument,
+                    format!(
+                        "the ranges of the transaction hold more than {TXN_KEYS_MAX} keys: read or count them outside of it"
+                    ),
+                );
+            };
+            left = rest;
+        }
+        Ok(())
     }
 
     fn holds(&self, compare: &Compare) -> bool {

@@ -1,12 +1,17 @@
-//! What a client can make the server keep is bounded.
+//! What a client can make the server keep, and how long it can make it work, is bounded.
 
 use bytes::Bytes;
 use hither_protocol::limits::{OUTCOME_BYTES_MAX, SESSION_WINDOW};
-use hither_protocol::message::{Put, Reply, RetryToken, Txn, TxnOp};
-use hither_protocol::{Namespace, SequenceNumber, SessionId, UnixMillis};
+use hither_protocol::message::{Projection, Put, Reply, RetryToken, Txn, TxnOp};
+use hither_protocol::{ErrorCode, KeyRange, Namespace, Refusal, SequenceNumber, SessionId, UnixMillis};
 use hither_state::{Action, Change, Command, Position, State, StateLimits};
 
 fn apply(state: &mut State, index: u64, sequence: u64, action: Action) -> (Reply, usize) {
+    let (outcome, kept) = attempt(state, index, sequence, action);
+    (outcome.expect("it is not refused"), kept)
+}
+
+fn attempt(state: &mut State, index: u64, sequence: u64, action: Action) -> (Result<Reply, Refusal>, usize) {
     let token =
         RetryToken { session: SessionId(1 << 16), sequence: SequenceNumber(sequence), acknowledged: SequenceNumber(0) };
     let command = Command {
@@ -21,7 +26,7 @@ fn apply(state: &mut State, index: u64, sequence: u64, action: Action) -> (Reply
         Change::Outcome { outcome, .. } => outcome.len(),
         _ => 0,
     });
-    (applied.outcome.expect("nothing here is refused"), kept.sum())
+    (applied.outcome, kept.sum())
 }
 
 #[test]
@@ -52,4 +57,24 @@ fn a_session_remembers_so_many_bytes_and_no_more_and_still_executes_once() {
         assert_eq!(again.results_forgotten, sequence > 65, "{sequence}");
     }
     assert_eq!(state.revision(), revision);
+}
+
+#[test]
+fn a_transaction_passes_over_so_many_keys_and_no_more() {
+    let mut state = State::new(StateLimits::default());
+    let put = |number: u64| {
+        TxnOp::Put(Put { key: format!("{number:06}").into(), value: Bytes::new(), lease: None, previous: false })
+    };
+    let txn = |ops: Vec<TxnOp>| Action::Txn(Txn { then: ops, ..Txn::default() });
+    for index in 1..=200 {
+        apply(&mut state, index, 0, txn((250 * index..250 * (index + 1)).map(put).collect()));
+    }
+    assert_eq!(state.keys(), 50_000);
+    let count = |range: KeyRange| TxnOp::Range { range, limit: 1, reverse: false, projection: Projection::CountOnly };
+    let twice = vec![count(KeyRange::All), count(KeyRange::All)];
+    apply(&mut state, 201, 0, txn(twice.clone()));
+    let once_more = [twice, vec![put(1), count(KeyRange::prefix("0500"))]].concat();
+    let (outcome, _) = attempt(&mut state, 202, 0, txn(once_more));
+    assert_eq!(outcome.map_err(|refusal| refusal.code), Err(ErrorCode::InvalidArgument));
+    assert_eq!(state.keys(), 50_000, "nothing was changed");
 }
