@@ -70,7 +70,8 @@ pub trait LogDevice: Send + 'static {
     /// A reader.
     fn reader(&self) -> Self::Reader;
 
-    /// Carries out `items` in order, in one step; durably if `sync`.
+    /// Carries out `items` in order; durably if `sync`, with one wait for the disk. A crash before it returns may leave
+    /// the first of them without the rest.
     ///
     /// # Errors
     /// The process must end.
