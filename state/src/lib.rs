@@ -25,6 +25,7 @@ mod range;
 mod session;
 mod state;
 mod store;
+pub mod watch;
 
 pub use command::{Action, Command, DecodeError, Position, decode_batch, encode_batch};
 pub use delta::{Change, Delta, LeaseRecord, SessionRecord};

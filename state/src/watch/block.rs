@@ -1,0 +1,210 @@
+//! What one revision changed, each event encoded once for all its watchers.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use hither_protocol::codec::encode_body;
+use hither_protocol::message::Filter;
+use hither_protocol::{Entry, Event, Key, KeyRange, LeaseId, Moment, Namespace, Previous, Revision, Version};
+
+use crate::{Change, Delta};
+
+/// Bytes that a record costs beside its event: itself and the allocations behind it.
+const RECORD_OVERHEAD_BYTES: usize = 192;
+
+/// The events of one revision.
+#[derive(Debug)]
+pub(super) struct Block {
+    pub(super) revision: Revision,
+    /// When this node got it, for the age of history.
+    pub(super) recorded: Moment,
+    pub(super) records: Vec<Record>,
+    /// What keeping it costs.
+    pub(super) bytes: usize,
+}
+
+/// One event and who it concerns.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) namespace: Namespace,
+    pub(super) subject: Subject,
+    /// The event as the wire has it, without the entry before.
+    pub(super) body: Bytes,
+}
+
+/// What an event is about.
+#[derive(Debug)]
+pub(super) enum Subject {
+    Put(Key, Before),
+    Delete(Key, Before),
+    /// The standing of a lease, and its keys.
+    Liveness(LeaseId, Vec<Key>),
+}
+
+/// What an event is about, for comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum About<'a> {
+    Key(&'a Key),
+    Lease(LeaseId),
+}
+
+/// The entry before an event.
+#[derive(Debug)]
+pub(super) enum Before {
+    None,
+    Entry(Arc<Entry>),
+    /// There was one, but this history was read from disk.
+    Forgotten,
+}
+
+impl Block {
+    /// The events of a delta; none if it has none.
+    pub(super) fn of(delta: &Delta, now: Moment) -> Option<Self> {
+        let records: Vec<_> = delta.changes.iter().filter_map(|change| Record::of(change, delta.revision)).collect();
+        (!records.is_empty()).then(|| Self::new(delta.revision, now, records))
+    }
+
+    pub(super) fn new(revision: Revision, recorded: Moment, records: Vec<Record>) -> Self {
+        let bytes = records.iter().map(Record::cost).sum();
+        Self { revision, recorded, records, bytes }
+    }
+}
+
+/// The event of a change, without the entry before it; none if no watch sees the change.
+pub(super) fn event(change: &Change, revision: Revision) -> Option<(&Namespace, Event)> {
+    match change {
+        Change::Put { namespace, entry, .. } => {
+            Some((namespace, Event::Put { entry: entry.clone(), previous: Previous::NotAsked }))
+        }
+        Change::Delete { namespace, previous } => {
+            let key = previous.key.clone();
+            Some((namespace, Event::Delete { key, revision, previous: Previous::NotAsked }))
+        }
+        Change::Liveness { lease, state, namespace, .. } => {
+            Some((namespace, Event::Liveness { lease: *lease, state: *state, revision }))
+        }
+        _ => None,
+    }
+}
+
+impl Record {
+    fn of(change: &Change, revision: Revision) -> Option<Self> {
+        let (namespace, event) = event(change, revision)?;
+        let entry = |entry: &Entry| Before::Entry(Arc::new(entry.clone()));
+        let subject = match change {
+            Change::Put { entry: now, previous, .. } => {
+                Subject::Put(now.key.clone(), previous.as_ref().map_or(Before::None, entry))
+            }
+            Change::Delete { previous, .. } => Subject::Delete(previous.key.clone(), entry(previous)),
+            Change::Liveness { lease, keys, .. } => Subject::Liveness(*lease, keys.clone()),
+            _ => return None,
+        };
+        Some(Self { namespace: namespace.clone(), subject, body: encode(&event) })
+    }
+
+    /// The record of an event that was read from disk. `keys` are those of the lease whose standing the event is.
+    pub(super) fn stored(namespace: Namespace, event: &Event, keys: Vec<Key>) -> Self {
+        let subject = match event {
+            Event::Put { entry, .. } => {
+                let before = if entry.version == Version(1) { Before::None } else { Before::Forgotten };
+                Subject::Put(entry.key.clone(), before)
+            }
+            Event::Delete { key, .. } => Subject::Delete(key.clone(), Before::Forgotten),
+            Event::Liveness { lease, .. } => Subject::Liveness(*lease, keys),
+        };
+        Self { namespace, subject, body: encode(event) }
+    }
+
+    /// The event as a watch gets it.
+    pub(super) fn encoded(&self, previous: bool, bytes_max: usize) -> Bytes {
+        match &self.subject {
+            Subject::Put(_, before) | Subject::Delete(_, before) if previous => self.encoded_after(before, bytes_max),
+            _ => self.body.clone(),
+        }
+    }
+
+    /// The event with the entry before it. One that does not fit into `bytes_max` beside the event is said to be
+    /// forgotten.
+    pub(super) fn encoded_after(&self, before: &Before, bytes_max: usize) -> Bytes {
+        // The entry before is the last field of an event, and "not asked", variant 0, its last byte.
+        let Some((_, event)) = self.body.split_last() else { return self.body.clone() };
+        let mut body = BytesMut::with_capacity(self.body.len() + before.cost());
+        body.extend_from_slice(event);
+        encode_body(&mut body, &before.previous());
+        if body.len() > bytes_max {
+            body.truncate(event.len());
+            encode_body(&mut body, &Previous::Forgotten);
+        }
+        body.freeze()
+    }
+
+    /// The entry before the event; none for the standing of a lease.
+    pub(super) const fn before(&self) -> Option<&Before> {
+        match &self.subject {
+            Subject::Put(_, before) | Subject::Delete(_, before) => Some(before),
+            Subject::Liveness(..) => None,
+        }
+    }
+
+    /// What the event is about: of two events about the same, the later is the newer state.
+    pub(super) fn about(&self) -> About<'_> {
+        match &self.subject {
+            Subject::Put(key, _) | Subject::Delete(key, _) => About::Key(key),
+            Subject::Liveness(lease, _) => About::Lease(*lease),
+        }
+    }
+
+    /// The keys that the event concerns.
+    pub(super) fn keys(&self) -> &[Key] {
+        match &self.subject {
+            Subject::Put(key, _) | Subject::Delete(key, _) => std::slice::from_ref(key),
+            Subject::Liveness(_, keys) => keys,
+        }
+    }
+
+    /// Whether a watch of `range` with this filter sees it.
+    pub(super) fn is_for(&self, namespace: &Namespace, range: &KeyRange, filter: Filter) -> bool {
+        self.passes(filter)
+            && self.namespace == *namespace
+            && self.keys().iter().any(|key| range.contains(key.as_bytes()))
+    }
+
+    pub(super) const fn passes(&self, filter: Filter) -> bool {
+        match self.subject {
+            Subject::Put(..) => filter.puts,
+            Subject::Delete(..) => filter.deletes,
+            Subject::Liveness(..) => filter.liveness,
+        }
+    }
+
+    fn cost(&self) -> usize {
+        let subject = match &self.subject {
+            Subject::Put(key, before) | Subject::Delete(key, before) => key.as_bytes().len() + before.cost(),
+            Subject::Liveness(_, keys) => keys.iter().map(|key| size_of::<Key>() + key.as_bytes().len()).sum(),
+        };
+        RECORD_OVERHEAD_BYTES + subject + self.body.len()
+    }
+}
+
+impl Before {
+    fn previous(&self) -> Previous {
+        match self {
+            Self::None => Previous::None,
+            Self::Entry(entry) => Previous::Entry(Box::new(Entry::clone(entry))),
+            Self::Forgotten => Previous::Forgotten,
+        }
+    }
+
+    fn cost(&self) -> usize {
+        match self {
+            Self::Entry(entry) => size_of::<Entry>() + entry.key.as_bytes().len() + entry.value.len(),
+            Self::None | Self::Forgotten => 0,
+        }
+    }
+}
+
+fn encode(event: &Event) -> Bytes {
+    let mut body = BytesMut::new();
+    encode_body(&mut body, event);
+    body.freeze()
+}

@@ -1,0 +1,214 @@
+//! The change log: every event of the last minutes, in memory, and as rows on disk, so that a watch resumes where it left
+//! off, on this node or another, before or after a restart.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use hither_protocol::codec::{decode_body, encode_body};
+use hither_protocol::message::Filter;
+use hither_protocol::{Event, Key, KeyRange, Moment, Namespace, Revision, UnixMillis};
+use serde::{Deserialize, Serialize};
+
+use super::block::{Block, Record, event};
+use crate::device::{RowChange, Space, StateDevice};
+use crate::{Change, Delta};
+
+/// The format of a row. A node that reads another one stops: it must never skip what it does not know.
+const ROW_FORMAT: u8 = 1;
+
+/// The events of every revision after the floor.
+#[derive(Debug, Default)]
+pub struct ChangeLog {
+    /// By revision. A block's place in all of history is the bytes before it.
+    blocks: VecDeque<(usize, Arc<Block>)>,
+    /// Bytes of history since the process began, trimmed or not.
+    written: usize,
+    floor: Revision,
+    head: Revision,
+}
+
+/// A row's value, after its format.
+#[derive(Serialize, Deserialize)]
+struct Row {
+    at: UnixMillis,
+    events: Vec<StoredEvent>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredEvent {
+    namespace: Namespace,
+    event: Event,
+    /// Those of the lease, where the event is a lease's standing.
+    keys: Vec<Key>,
+}
+
+/// The change of rows that brings the change log on disk from before `delta` to after it.
+pub fn history_rows(delta: &Delta, out: &mut Vec<RowChange>) {
+    let stored = |change| {
+        let (namespace, event) = event(change, delta.revision)?;
+        let keys = if let Change::Liveness { keys, .. } = change { keys.clone() } else { Vec::new() };
+        Some(StoredEvent { namespace: namespace.clone(), event, keys })
+    };
+    let events: Vec<_> = delta.changes.iter().filter_map(stored).collect();
+    if !events.is_empty() {
+        let mut value = BytesMut::new();
+        value.put_u8(ROW_FORMAT);
+        encode_body(&mut value, &Row { at: delta.at, events });
+        out.push(RowChange::Put(Space::History, row_key(delta.revision), value.freeze()));
+    }
+    for change in &delta.changes {
+        if let Change::Floor { revision } = change {
+            out.push(RowChange::DeleteRange(Space::History, row_key(Revision::ZERO), row_key(revision.next())));
+        }
+    }
+}
+
+fn row_key(revision: Revision) -> Bytes {
+    Bytes::copy_from_slice(&revision.0.to_be_bytes())
+}
+
+fn read_row(key: &[u8], value: &[u8]) -> io::Result<Block> {
+    let damaged = |reason: String| io::Error::new(io::ErrorKind::InvalidData, format!("the change log: {reason}"));
+    let revision = key.try_into().map_err(|_| damaged(format!("the key of a row has {} bytes", key.len())))?;
+    let revision = Revision(u64::from_be_bytes(revision));
+    let row: Row = match value.split_first() {
+        Some((&ROW_FORMAT, row)) => decode_body(row).map_err(|refusal| damaged(refusal.to_string()))?,
+        Some((format, _)) => {
+            return Err(damaged(format!("revision {revision} is of format {format}, not {ROW_FORMAT}")));
+        }
+        None => return Err(damaged(format!("the row of revision {revision} is empty"))),
+    };
+    let records = row.events.into_iter().map(|stored| Record::stored(stored.namespace, &stored.event, stored.keys));
+    Ok(Block::new(revision, Moment::default(), records.collect()))
+}
+
+impl ChangeLog {
+    /// A log of nothing yet, after `revision`.
+    #[must_use]
+    pub fn new(revision: Revision) -> Self {
+        Self { floor: revision, head: revision, ..Self::default() }
+    }
+
+    /// What is on disk, of a state at `revision` whose floor is `floor`. What the entries were before the events is
+    /// forgotten.
+    ///
+    /// # Errors
+    /// `InvalidData` for a damaged row or one from after `revision`; what the device returns.
+    pub fn load(device: &dyn StateDevice, floor: Revision, revision: Revision) -> io::Result<Self> {
+        let mut log = Self { floor, head: floor, ..Self::default() };
+        device.scan(Space::History, &mut |key, value| {
+            let block = read_row(key, value)?;
+            if block.revision > revision {
+                let reason = format!("the change log is at revision {}, the state at {revision}", block.revision);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+            }
+            if block.revision > floor {
+                log.append(Arc::new(block));
+            }
+            Ok(())
+        })?;
+        log.head = revision;
+        Ok(log)
+    }
+
+    /// Watches can resume only after this revision or a later one.
+    #[must_use]
+    pub const fn floor(&self) -> Revision {
+        self.floor
+    }
+
+    /// Every event up to here is in the log, or was.
+    #[must_use]
+    pub const fn head(&self) -> Revision {
+        self.head
+    }
+
+    /// What the log costs.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.blocks.front().map_or(0, |(before, _)| self.written - before)
+    }
+
+    /// Adds the events of a revision after all others.
+    pub(super) fn append(&mut self, block: Arc<Block>) {
+        debug_assert!(block.revision > self.head, "a revision is published once");
+        self.head = block.revision;
+        let before = self.written;
+        self.written += block.bytes;
+        self.blocks.push_back((before, block));
+    }
+
+    /// A command without events was applied.
+    pub(super) fn advance(&mut self, revision: Revision) {
+        self.head = self.head.max(revision);
+    }
+
+    /// Forgets everything up to `floor`.
+    pub(super) fn raise_floor(&mut self, floor: Revision) {
+        self.floor = self.floor.max(floor);
+        while self.blocks.front().is_some_and(|(_, block)| block.revision <= self.floor) {
+            self.blocks.pop_front();
+        }
+    }
+
+    /// From now on the age of what was read from disk is counted.
+    pub(super) fn stamp(&mut self, now: Moment) {
+        for (_, block) in &mut self.blocks {
+            if let Some(block) = Arc::get_mut(block) {
+                block.recorded = now;
+            }
+        }
+    }
+
+    /// The events after `revision`, in order.
+    pub(super) fn after(&self, revision: Revision) -> impl Iterator<Item = &Arc<Block>> {
+        self.blocks.range(self.place_after(revision)..).map(|(_, block)| block)
+    }
+
+    /// Bytes of the history after `revision`.
+    pub(super) fn bytes_after(&self, revision: Revision) -> usize {
+        self.blocks.get(self.place_after(revision)).map_or(0, |(before, _)| self.written - before)
+    }
+
+    /// Whether nothing in `range` changed after `revision`; looks at no more than `scan_max` events.
+    pub(super) fn is_quiet(
+        &self,
+        revision: Revision,
+        namespace: &Namespace,
+        range: &KeyRange,
+        scan_max: usize,
+    ) -> bool {
+        let mut records = self.after(revision).flat_map(|block| &block.records);
+        let entries = Filter { puts: true, deletes: true, liveness: false };
+        let quiet = |record: &Record| !record.is_for(namespace, range, entries);
+        revision >= self.floor && records.by_ref().take(scan_max).all(quiet) && records.next().is_none()
+    }
+
+    /// The floor that leaves no more than `bytes_max` bytes.
+    pub(super) fn floor_by_bytes(&self, bytes_max: usize) -> Revision {
+        let keep_from = self.written.saturating_sub(bytes_max);
+        let kept = self.blocks.partition_point(|&(before, _)| before < keep_from);
+        self.last_before(kept)
+    }
+
+    /// The floor that leaves nothing recorded before `moment`.
+    pub(super) fn floor_by_age(&self, moment: Moment) -> Revision {
+        let kept = self.blocks.partition_point(|(_, block)| block.recorded < moment);
+        self.last_before(kept)
+    }
+
+    /// When the oldest event was recorded.
+    pub(super) fn oldest(&self) -> Option<Moment> {
+        self.blocks.front().map(|(_, block)| block.recorded)
+    }
+
+    fn last_before(&self, place: usize) -> Revision {
+        place.checked_sub(1).and_then(|last| self.blocks.get(last)).map_or(self.floor, |(_, block)| block.revision)
+    }
+
+    fn place_after(&self, revision: Revision) -> usize {
+        self.blocks.partition_point(|(_, block)| block.revision <= revision)
+    }
+}
