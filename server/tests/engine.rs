@@ -56,9 +56,15 @@ async fn what_is_put_is_read_back() {
 
 #[tokio::test]
 async fn a_node_alone_takes_its_first_put_at_once() {
-    let begun = Instant::now();
-    let engine = Disks::default().start().await;
-    engine.propose(put("a", "1")).await.expect("is put");
-    assert!(begun.elapsed() < Duration::from_millis(150), "{:?}", begun.elapsed());
-    engine.shutdown().await;
+    let mut best = Duration::MAX;
+    // The best of a few, since the machine may be busy with something else.
+    for _ in 0..10 {
+        let begun = Instant::now();
+        let engine = Disks::default().start().await;
+        engine.propose(put("a", "1")).await.expect("is put");
+        best = best.min(begun.elapsed());
+        engine.shutdown().await;
+    }
+    // An election that waited for its timeout would take 75 ms.
+    assert!(best < Duration::from_millis(50), "{best:?}");
 }
