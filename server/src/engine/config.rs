@@ -7,11 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hither_protocol::{ClusterId, NodeId, UnixMillis};
-use hither_state::StateLimits;
-use hither_state::watch::HubConfig;
-
-use crate::raft::LogLimits;
-use serde::{Deserialize, Serialize};
 
 /// How often a leader is heard of and how long its silence is borne. The same on all nodes of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -25,7 +20,7 @@ pub enum Profile {
 }
 
 /// A node, as the log's membership entries keep it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Member {
     /// Where other nodes reach it, `host:port`.
     pub peer_address: String,
@@ -38,7 +33,7 @@ pub struct Member {
 pub struct Birth {
     /// Its id, drawn at random.
     pub cluster: ClusterId,
-    /// Its first voters, this node among them. The first of them begins it.
+    /// Its first voters, this node among them.
     pub members: BTreeMap<NodeId, Member>,
 }
 
@@ -51,9 +46,6 @@ pub struct DiskReserve {
     pub bytes_min: u64,
 }
 
-/// Reads the wall clock.
-pub type WallClock = Arc<dyn Fn() -> UnixMillis + Send + Sync>;
-
 /// What an engine is told when it starts.
 #[derive(Clone)]
 pub struct EngineConfig {
@@ -63,10 +55,8 @@ pub struct EngineConfig {
     pub birth: Option<Birth>,
     /// Election times.
     pub profile: Profile,
-    /// What the state may grow to: the cluster's, once a leader with this configuration has said so in the log.
-    pub limits: StateLimits,
-    /// How much history the watches of this node may resume from.
-    pub hub: HubConfig,
+    /// Most bytes of keys and values.
+    pub state_bytes_max: u64,
     /// Proposals that may wait before a log entry takes them: beyond it callers get `ServerBusy`.
     pub queue_max: usize,
     /// Log entries of commands under way at once.
@@ -74,14 +64,12 @@ pub struct EngineConfig {
     /// How long a caller of [`Engine::propose`](super::Engine::propose) and of
     /// [`Engine::barrier`](super::Engine::barrier) waits.
     pub patience: Duration,
-    /// When the log is too long.
-    pub log_limits: LogLimits,
     /// How often the state on disk catches up with the one in memory.
     pub persist_interval: Duration,
     /// When the disk is full.
     pub disk_reserve: Option<DiskReserve>,
     /// The wall clock, for what is recorded and never compared.
-    pub wall_clock: WallClock,
+    pub wall_clock: Arc<dyn Fn() -> UnixMillis + Send + Sync>,
 }
 
 impl EngineConfig {
@@ -92,12 +80,10 @@ impl EngineConfig {
             node,
             birth: None,
             profile: Profile::default(),
-            limits: StateLimits::default(),
-            hub: HubConfig::default(),
+            state_bytes_max: 8 << 30,
             queue_max: 16 * 1024,
             in_flight_max: 16,
             patience: Duration::from_secs(5),
-            log_limits: LogLimits::default(),
             persist_interval: Duration::from_millis(250),
             disk_reserve: None,
             wall_clock: Arc::new(system_clock),
