@@ -84,7 +84,7 @@ macro_rules! error_codes {
             #[must_use]
             pub const fn meaning(self) -> &'static str {
                 match self {
-                    $(Self::$name => concat!($($doc),+),)+
+                    $(Self::$name => concat!($($doc),+).trim_ascii_start(),)+
                     Self::Other(_) => "An error that a newer server knows; update the client.",
                 }
             }

@@ -36,7 +36,7 @@ pub struct StatusReply {
     pub applied_index: u64,
     /// Keys in all namespaces.
     pub keys: u64,
-    /// Bytes of keys and values.
+    /// Bytes of keys and values, and 256 for each key beside them.
     pub state_bytes: u64,
     /// The most that they may be.
     pub state_bytes_max: u64,

@@ -181,7 +181,7 @@ pub(crate) fn check_outcome(outcome: &[u8]) -> Result<(), String> {
 fn recall(outcome: &[u8]) -> Result<Reply, Refusal> {
     match decode_body::<Outcome>(outcome) {
         Ok(Ok(reply)) => Ok(reply),
-        Ok(Err(code)) => refuse(code, format!("the same as when it was first asked: {}", code.meaning().trim_start())),
+        Ok(Err(code)) => refuse(code, format!("the same as when it was first asked: {}", code.meaning())),
         Err(error) => Err(Refusal::unknown(
             ErrorCode::Internal,
             format!("the remembered outcome does not decode: {}", error.detail),
