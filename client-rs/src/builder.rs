@@ -6,8 +6,8 @@ use hither_client_core::{Enrolment, Error, Options, Url};
 use hither_protocol::{ErrorCode, Namespace, Revision};
 
 use crate::client::Client;
-use crate::context::{self, Context};
-use crate::driver;
+use crate::context::{Context, Contexts};
+use crate::driver::{self, Kept};
 use crate::enrol;
 use crate::identity::Identity;
 
@@ -37,6 +37,7 @@ pub struct ClientBuilder {
     seen: Option<Revision>,
     agent: Option<String>,
     options: Vec<(String, String)>,
+    contexts: Option<Contexts>,
 }
 
 impl ClientBuilder {
@@ -120,6 +121,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Where contexts are kept. Default: this user's folder; see [`context`](crate::context).
+    pub fn contexts(mut self, contexts: Contexts) -> Self {
+        self.contexts = Some(contexts);
+        self
+    }
+
     /// Connects: returns when a server has greeted the client. Must be called in a Tokio runtime, on which the
     /// client's background task then runs.
     ///
@@ -128,40 +135,34 @@ impl ClientBuilder {
     /// `IdentityInvalid` for the identity, `ClusterMismatch` if the server's certificate is of another CA,
     /// `ProtocolMismatch` if it is no Hither server, and `Unavailable` if nobody answers within the connect timeout.
     pub async fn connect(self) -> Result<Client, Error> {
-        let (options, identity, context) = self.resolve().await?;
-        driver::start(options, identity, context).await
+        let (options, identity, kept) = self.resolve().await?;
+        driver::start(options, identity, kept).await
     }
 
     /// What all settings together say.
-    async fn resolve(self) -> Result<(Options, Identity, Option<String>), Error> {
+    async fn resolve(mut self) -> Result<(Options, Identity, Option<Kept>), Error> {
         let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let mut options =
-            Options { agent: concat!("hither-rs/", env!("CARGO_PKG_VERSION")).to_owned(), ..Options::default() };
+        let agent = concat!("hither-rs/", env!("CARGO_PKG_VERSION")).to_owned();
+        let mut options = Options { agent, ..Options::default() };
         options.set_environment(environment)?;
         // A context that was asked for by name comes before the environment.
-        let url = self.url.clone().or_else(|| environment("HITHER_URL").filter(|_| self.context.is_none()));
-        let mut used: Option<(String, Context)> = None;
+        let url = self.url.take().or_else(|| environment("HITHER_URL").filter(|_| self.context.is_none()));
+        let contexts = self.contexts.take().or_else(Contexts::of_user);
         let mut servers: Option<Url> = None;
-        match url {
-            Some(text) if Enrolment::is_one(&text) => {
-                let enrolment: Enrolment = text.trim().parse()?;
+        let used = match &url {
+            Some(text) if Enrolment::is_one(text.trim()) => {
                 let timeout = self.connect_timeout.unwrap_or(options.connect_timeout);
-                used = Some(enrol::redeem(&enrolment, timeout).await?);
+                let contexts = contexts.as_ref().ok_or_else(no_folder)?;
+                Some(enrol::redeem(&text.trim().parse()?, contexts, timeout).await?)
             }
-            Some(text) => servers = Some(text.trim().parse()?),
-            None => {}
-        }
-        if used.is_none() {
-            used = match &self.context {
-                Some(name) => Some((name.clone(), context::load(name)?)),
-                None if self.identity.is_some() && servers.is_some() => None,
-                None => match context::load_current() {
-                    // A broken context matters only if it is needed.
-                    Err(_) if self.identity.is_some() => None,
-                    loaded => loaded?,
-                },
-            };
-        }
+            Some(text) => {
+                let url: Url = text.trim().parse()?;
+                let used = self.context_for(contexts.as_ref(), Some(&url))?;
+                servers = Some(url);
+                used
+            }
+            None => self.context_for(contexts.as_ref(), None)?,
+        };
         if let Some((_, context)) = &used {
             options.endpoints.clone_from(&context.servers);
             if let Some(namespace) = &context.namespace {
@@ -171,17 +172,38 @@ impl ClientBuilder {
         if let Some(url) = &servers {
             options.set_url(url)?;
         }
-        let renewed = if self.identity.is_some() { None } else { used.as_ref().map(|(name, _)| name.clone()) };
-        let Some(identity) = self.identity.clone().or_else(|| used.map(|(_, context)| context.identity)) else {
-            return Err(no_identity());
+        let kept = match (&self.identity, &used, contexts) {
+            (None, Some((name, _)), Some(contexts)) => Some(Kept { contexts, name: name.clone() }),
+            _ => None,
         };
+        let identity = self.identity.clone().or_else(|| used.map(|(_, context)| context.identity));
+        let identity = identity.ok_or_else(no_identity)?;
         options.cluster = Some(identity.cluster());
         self.override_in(&mut options)?;
         if options.endpoints.is_empty() {
             return Err(no_server());
         }
         options.check()?;
-        Ok((options, identity, renewed))
+        Ok((options, identity, kept))
+    }
+
+    /// The context to use: the one named; for a URL, one that has its server; else the current one.
+    fn context_for(&self, contexts: Option<&Contexts>, url: Option<&Url>) -> Result<Option<(String, Context)>, Error> {
+        if let Some(name) = &self.context {
+            let contexts = contexts.ok_or_else(no_folder)?;
+            return contexts.load(name).map(|context| Some((name.clone(), context)));
+        }
+        let Some(contexts) = contexts else { return Ok(None) };
+        match url {
+            Some(_) if self.identity.is_some() => Ok(None),
+            Some(url) => match contexts.serving(&url.endpoints)? {
+                Some(used) => Ok(Some(used)),
+                None => contexts
+                    .load_current()
+                    .map(|used| used.map(|(name, context)| (name, Context { namespace: None, ..context }))),
+            },
+            None => contexts.load_current(),
+        }
     }
 
     fn override_in(self, options: &mut Options) -> Result<(), Error> {
@@ -209,6 +231,11 @@ fn no_identity() -> Error {
     let detail = "there is no identity to show: on the server's machine run `hither dev`; elsewhere, run `hither client \
                   add NAME` on the server and give its line as the URL or in HITHER_URL";
     Error::new(ErrorCode::Unauthenticated, detail)
+}
+
+fn no_folder() -> Error {
+    let detail = "neither XDG_CONFIG_HOME nor HOME says where contexts are kept";
+    Error::new(ErrorCode::IdentityInvalid, detail)
 }
 
 fn no_server() -> Error {

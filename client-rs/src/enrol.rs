@@ -9,15 +9,19 @@ use hither_protocol::codec::Decoder;
 use hither_protocol::message::{Context as RequestContext, Enrol, EnrolReply, Reply, Request};
 use hither_protocol::{ErrorCode, RequestNumber, SERVER_NAME};
 
-use crate::context::{self, Context};
+use crate::context::{Context, Contexts};
 use crate::driver::dial;
 use crate::identity::Identity;
 use crate::tls;
 
 /// The context that an enrolment string stands for: the one that was made with it, or a new one.
-pub(crate) async fn redeem(enrolment: &Enrolment, timeout: Duration) -> Result<(String, Context), Error> {
+pub(crate) async fn redeem(
+    enrolment: &Enrolment,
+    contexts: &Contexts,
+    timeout: Duration,
+) -> Result<(String, Context), Error> {
     let hash = to_hex(&tls::sha256(&enrolment.secret));
-    if let Some(known) = context::enrolled_with(&hash)? {
+    if let Some(known) = contexts.enrolled_with(&hash)? {
         return Ok(known);
     }
     let (key, csr) = signing_request()?;
@@ -32,22 +36,22 @@ pub(crate) async fn redeem(enrolment: &Enrolment, timeout: Duration) -> Result<(
     let mut servers = enrolment.endpoints.clone();
     servers.extend(told.unwrap_or_default().into_iter().filter(|server| !enrolment.endpoints.contains(server)));
     let context = Context { servers, namespace: None, identity, origin: None, enrolment: Some(hash) };
-    let name = keep(&enrolment.name, &context)?;
+    let name = keep(contexts, &enrolment.name, &context)?;
     Ok((name, context))
 }
 
 /// Keeps the context under the identity's name, or a free one beside it. It becomes the current one if there is none.
-fn keep(name: &str, context: &Context) -> Result<String, Error> {
-    let taken = context::list()?;
+fn keep(contexts: &Contexts, name: &str, context: &Context) -> Result<String, Error> {
+    let taken = contexts.list()?;
     let mut free = name.to_owned();
     let mut number = 2;
     while taken.contains(&free) {
         free = format!("{name}-{number}");
         number += 1;
     }
-    context::save(&free, context)?;
-    if context::current()?.is_none() {
-        context::set_current(&free)?;
+    contexts.save(&free, context)?;
+    if contexts.current()?.is_none() {
+        contexts.set_current(&free)?;
     }
     Ok(free)
 }

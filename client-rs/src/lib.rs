@@ -33,6 +33,7 @@ mod clock;
 pub mod context;
 mod driver;
 mod enrol;
+mod files;
 mod identity;
 mod kv;
 mod lease;

@@ -23,6 +23,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::client::{Client, closed};
 use crate::clock;
+use crate::context::Contexts;
 use crate::identity::Identity;
 use crate::mailbox::Mailbox;
 use links::{Io, Links};
@@ -69,8 +70,15 @@ pub(crate) enum Command {
     Close { done: oneshot::Sender<()> },
 }
 
+/// The context that an identity came from, where a renewed one is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) contexts: Contexts,
+    pub(crate) name: String,
+}
+
 /// Makes the client and its task, and waits for the first greeting.
-pub(crate) async fn start(options: Options, identity: Identity, context: Option<String>) -> Result<Client, Error> {
+pub(crate) async fn start(options: Options, identity: Identity, kept: Option<Kept>) -> Result<Client, Error> {
     let runtime = tokio::runtime::Handle::try_current()
         .map_err(|error| Error::caused_by(ErrorCode::InvalidArgument, "a client connects in a Tokio runtime", error))?;
     let links = Links::new(&identity)?;
@@ -84,7 +92,7 @@ pub(crate) async fn start(options: Options, identity: Identity, context: Option<
         core,
         links,
         told,
-        renewal: Renewal::new(identity, context),
+        renewal: Renewal::new(identity, kept),
         metrics: Arc::clone(&metrics),
         commands: receiver,
         timer: Box::pin(tokio::time::sleep(Duration::ZERO)),

@@ -6,10 +6,10 @@ use hither_client_core::{Core, Error};
 use hither_protocol::message::{RenewIdentity, RenewIdentityReply, Reply};
 use hither_protocol::{ErrorCode, Moment};
 
-use super::Outcome;
 use super::links::Links;
+use super::{Kept, Outcome};
 use crate::identity::Identity;
-use crate::{clock, context, enrol};
+use crate::{clock, enrol};
 
 /// The call that renews. Handles number theirs from 1.
 pub(super) const RENEWAL: u64 = 1 << 62;
@@ -23,15 +23,15 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Renews an identity after two thirds of its certificate's time.
 pub(super) struct Renewal {
     identity: Identity,
-    context: Option<String>,
+    kept: Option<Kept>,
     look_at: Moment,
     key: Option<Vec<u8>>,
     attempts: u64,
 }
 
 impl Renewal {
-    pub(super) fn new(identity: Identity, context: Option<String>) -> Self {
-        Self { identity, context, look_at: clock::now(), key: None, attempts: 0 }
+    pub(super) fn new(identity: Identity, kept: Option<Kept>) -> Self {
+        Self { identity, kept, look_at: clock::now(), key: None, attempts: 0 }
     }
 
     /// When to look again.
@@ -93,13 +93,12 @@ impl Renewal {
 
     /// Keeps it for the next process, away from this task: disks can be slow.
     fn keep(&self, identity: &Identity) {
-        let (Some(name), before, identity) = (self.context.clone(), self.identity.clone(), identity.clone()) else {
-            return;
-        };
+        let Some(Kept { contexts, name }) = self.kept.clone() else { return };
+        let (before, identity) = (self.identity.clone(), identity.clone());
         tokio::task::spawn_blocking(move || {
             // Only what it was made from is replaced: the context may be another cluster's by now.
-            let kept = context::load(&name).and_then(|context| {
-                if context.identity.same_as(&before) { context::renew(&name, &identity) } else { Ok(()) }
+            let kept = contexts.load(&name).and_then(|context| {
+                if context.identity.same_as(&before) { contexts.save_identity(&name, &identity) } else { Ok(()) }
             });
             if let Err(error) = kept {
                 tracing::warn!(%error, context = name, "the renewed identity could not be kept");
