@@ -35,7 +35,7 @@ impl Server {
             .spawn()
             .with_context(|| format!("cannot start {}", binary.display()))?;
         let line = first_line(&mut child)?;
-        let address = line.split_whitespace().find_map(|word| word.strip_prefix("client="));
+        let address = line.split_whitespace().find_map(|word| word.strip_prefix("client=hither://"));
         let Some(address) = address else { bail!("`hither dev` did not say where it listens: {line}") };
         Ok(Self { child, address: address.to_owned(), started, home })
     }

@@ -6,6 +6,8 @@ mod cluster;
 mod completion;
 mod context;
 mod dev;
+#[cfg(test)]
+mod errors_page;
 mod exit;
 mod holder;
 mod kv;

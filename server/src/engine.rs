@@ -3,18 +3,44 @@
 //! An [`Engine`] is a cheap handle; raft, the log and the persister run on threads of their own, and no type of theirs
 //! shows here. What a caller reads directly, under its locks, is the [`Machine`](crate::machine::Machine).
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use bytes::Bytes;
 use hither_protocol::message::{Consistency, LeaseRenewReply, Reply, Stamp};
-use hither_protocol::{ClusterId, LeaseId, Moment, NodeId, Refusal, SessionId};
+use hither_protocol::{ClusterId, ErrorCode, LeaseId, Moment, NodeId, Refusal, SessionId};
 use hither_state::Command;
 use hither_state::device::{LogDevice, StateDevice};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
+mod barrier;
+mod batcher;
+mod clock;
 mod config;
+mod core;
+mod failing;
+mod proposal;
+mod reserve;
+mod standpoint;
+mod stats;
 
-pub use config::{Birth, DiskReserve, EngineConfig, Member, Profile};
+pub(crate) use clock::Clock;
+pub use config::{Birth, DiskReserve, EngineConfig, Member, Profile, WallClock};
+pub(crate) use failing::Failing;
+pub use failing::Failure;
+use proposal::Proposal;
+pub use standpoint::Leadership;
+pub(crate) use standpoint::Standpoint;
+pub use stats::EngineStats;
+pub(crate) use stats::Stats;
+
+use crate::machine::{Machine, Wake};
+use crate::raft::{Heard, NoLinks, Pending, Pipe, Tokio};
 
 /// Why an engine did not start.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +48,7 @@ pub enum StartError {
     /// A device cannot be read or written, or holds what it must not.
     #[error("the data of this node cannot be used: {0}")]
     Device(#[from] io::Error),
-    /// The devices belong to another node or cluster, or to different times.
+    /// The devices belong to another cluster, or to different times.
     #[error("{0}")]
     Mismatch(String),
     /// Raft stopped while it started.
@@ -30,64 +56,36 @@ pub enum StartError {
     Raft(String),
 }
 
-/// Why the process must end.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{reason}")]
-pub struct Failure {
-    /// What died, and of what.
-    pub reason: Arc<str>,
-}
-
-/// Who leads, as this node knows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Leadership {
-    /// The leader, if one is known.
-    pub leader: Option<NodeId>,
-    /// The term.
-    pub term: u64,
-    /// Whether it is this node, and it may act as one: its first entry is applied.
-    pub is_leader: bool,
-}
-
-/// Numbers about an engine, for metrics.
-#[derive(Clone, Debug, Default)]
-pub struct EngineStats {
-    /// The last entry of the log here.
-    pub log_index: u64,
-    /// The last entry applied here.
-    pub applied_index: u64,
-    /// The last entry in the state on disk.
-    pub persisted_index: u64,
-    /// Synced writes of the log, by how long they took: (upper bound in seconds, count up to it), the last is all.
-    pub sync_seconds: Vec<(f64, u64)>,
-    /// Sum of the time of all synced writes, in seconds.
-    pub sync_seconds_sum: f64,
-    /// Proposals that wait for an entry.
-    pub proposals_waiting: u64,
-    /// Entries proposed and not yet applied.
-    pub entries_in_flight: u64,
-    /// Bytes of changes not yet written to the state on disk.
-    pub unpersisted_bytes: u64,
-    /// Commands applied since the start.
-    pub commands_applied: u64,
-    /// Whether puts are refused for want of disk space.
-    pub no_space: bool,
-}
-
 /// A handle to the replicated state of this node.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Engine {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     config: EngineConfig,
+    machine: Arc<Machine>,
+    standpoint: Arc<Standpoint>,
+    clock: Clock,
+    stats: Arc<Stats>,
+    failing: Failing,
+    heard: Arc<Heard>,
+    proposals: mpsc::Sender<Proposal>,
+    reads: mpsc::Sender<barrier::Waiting>,
+    pipes: mpsc::UnboundedSender<Pipe>,
+    serve: Box<dyn Fn(Bytes) -> Pending<io::Result<Bytes>> + Send + Sync>,
+    log_end: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// How long ago a majority last followed this node; none if it does not lead.
+    quorum_age: Box<dyn Fn() -> Option<Duration> + Send + Sync>,
+    is_alone: Arc<AtomicBool>,
+    closing: CancellationToken,
+    closed: CancellationToken,
 }
 
 impl Engine {
     /// Opens what the devices hold, begins a cluster if they are empty and the configuration says so, and starts to take
-    /// part. Returns as soon as commands can be proposed and the state is as new as it was when the node stopped.
+    /// part. A node that is the only voter leads when this returns, with everything applied that it ever acknowledged;
+    /// one among others returns as soon as it takes part.
     ///
     /// # Errors
     /// [`StartError`].
@@ -96,51 +94,119 @@ impl Engine {
         log: L,
         state: S,
     ) -> Result<Self, StartError> {
-        let _ = (log, state);
-        Ok(Self { shared: Arc::new(Shared { config }) })
+        Self::start_on::<Tokio, L, S>(config, log, state, Arc::new(NoLinks)).await
     }
 
-    /// Carries out a command: durable on a majority, applied here. A refusal says whether it may have been applied.
+    /// Carries out a command: durable on a majority, applied here. Waits no longer than the configured patience. A
+    /// refusal says whether it may have been applied.
+    ///
+    /// Dropping the future takes the command back if no entry holds it yet.
     ///
     /// # Errors
-    /// What the state refuses; `ServerBusy`, `NoSpace`, `NotLeader`, `Unavailable`, `Timeout`, `ShuttingDown`.
+    /// What the state refuses; `ServerBusy`, `NoSpace`, `NotLeader`, `Unavailable`, `Timeout`, `ShuttingDown`, `Internal`.
     pub async fn propose(&self, command: Command) -> Result<(Stamp, Reply), Refusal> {
-        let _ = command;
-        Err(self.not_yet())
+        self.propose_within(command, self.shared.config.patience).await
     }
 
-    /// Waits until a read of the local state is as fresh as asked for.
+    /// [`propose`](Self::propose) with another patience.
     ///
     /// # Errors
-    /// `NotLeader`, `Unavailable`, `TooStale`, `FutureRevision`, `Timeout`, `ShuttingDown`.
+    /// As for `propose`.
+    pub async fn propose_within(&self, command: Command, patience: Duration) -> Result<(Stamp, Reply), Refusal> {
+        let shared = &self.shared;
+        self.check_alive()?;
+        if shared.stats.no_space.load(Ordering::Relaxed) && proposal::wants_room(&command) {
+            let detail = "the disk is nearly full; deletes, renewals and reads go on";
+            return Err(Refusal::new(ErrorCode::NoSpace, detail));
+        }
+        let (proposal, stage, answer) = Proposal::new(command);
+        shared.proposals.try_send(proposal).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                let waiting = shared.config.queue_max;
+                Refusal::new(ErrorCode::ServerBusy, format!("{waiting} commands wait already; try again shortly"))
+            }
+            mpsc::error::TrySendError::Closed(_) => barrier::going_down(),
+        })?;
+        let (code, detail) = match shared.clock.timeout(patience, answer).await {
+            Some(Ok(answer)) => return answer,
+            Some(Err(_)) => (ErrorCode::ShuttingDown, "this node went down before the command was answered"),
+            None => (ErrorCode::Timeout, "no majority answered in time"),
+        };
+        if stage.abandon() { Err(Refusal::new(code, detail)) } else { Err(Refusal::unknown(code, detail)) }
+    }
+
+    /// Waits until a read of the local state is as fresh as asked for. Waits no longer than the configured patience.
+    ///
+    /// # Errors
+    /// `NotLeader`, `Unavailable`, `TooStale`, `FutureRevision`, `ServerBusy`, `Timeout`, `ShuttingDown`.
     pub async fn barrier(&self, consistency: Consistency) -> Result<Stamp, Refusal> {
-        let _ = consistency;
-        Err(self.not_yet())
+        let shared = &self.shared;
+        self.check_alive()?;
+        let age_ms = match consistency {
+            Consistency::Linearizable => {
+                self.linearize().await?;
+                0
+            }
+            Consistency::AtLeast(revision) => {
+                let reached = shared.machine.wait_revision(revision);
+                if shared.clock.timeout(shared.config.patience, reached).await.is_none() {
+                    let current = shared.machine.state.read().revision();
+                    let detail = format!("this node is at revision {current} and did not reach {revision} in time");
+                    return Err(Refusal::new(ErrorCode::FutureRevision, detail).at(current));
+                }
+                self.age().map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+            }
+            Consistency::Stale { max_age_ms } => {
+                let age = self.age().map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+                match age {
+                    Some(age) if age <= max_age_ms => age,
+                    _ => {
+                        let detail = "this node has not heard of a leader for longer than the read allows";
+                        return Err(Refusal::new(ErrorCode::TooStale, detail).led_by(shared.standpoint.hint()));
+                    }
+                }
+            }
+        };
+        let revision = shared.machine.state.read().revision();
+        let term = shared.standpoint.leadership().term;
+        Ok(Stamp { revision, term, node: shared.node(), age_ms })
+    }
+
+    /// The state in memory and its watches, for reading under their locks.
+    #[must_use]
+    pub fn machine(&self) -> &Machine {
+        &self.shared.machine
+    }
+
+    /// `wake` is called after each applied batch with the connections that have something to send, from the thread that
+    /// applies: it must only pass the word on.
+    pub fn on_wake(&self, wake: Wake) {
+        self.shared.machine.set_wake(wake);
     }
 
     /// The time on the clock that the hub and the lessor are driven by.
     #[must_use]
     pub fn now(&self) -> Moment {
-        Moment::default()
+        self.shared.clock.now()
     }
 
-    /// Renews a `ttl` lease for a full TTL from now. Leader only; no log entry, unless it was suspect.
+    /// Renews a `ttl` lease for a full TTL from now. Leader only; no log entry.
     ///
     /// # Errors
-    /// `LeaseNotFound`, `NotLeader`.
+    /// `LeaseNotFound`, `NotLeader`, `Unavailable`.
     pub async fn renew(&self, lease: LeaseId) -> Result<LeaseRenewReply, Refusal> {
-        let _ = lease;
-        Err(self.not_yet())
+        let _ = (lease, self.shared.standpoint.check_leader()?);
+        Err(Refusal::new(ErrorCode::LeaseNotFound, ""))
     }
 
     /// The client of this session was heard of: its own and its bound leases live for a full TTL from now. False if the
     /// session is over.
     ///
     /// # Errors
-    /// `NotLeader`.
+    /// `NotLeader`, `Unavailable`.
     pub async fn vouch(&self, session: SessionId) -> Result<bool, Refusal> {
-        let _ = session;
-        Err(self.not_yet())
+        let _ = (session, self.shared.standpoint.check_leader()?);
+        Ok(true)
     }
 
     /// The client of this session is silent: its leases become suspect. Expiry keeps its own time.
@@ -158,30 +224,97 @@ impl Engine {
     /// The cluster, once this node is part of one, and the node.
     #[must_use]
     pub fn identity(&self) -> (Option<ClusterId>, NodeId) {
-        (self.shared.config.birth.as_ref().map(|birth| birth.cluster), self.shared.config.node)
+        let lineage = self.shared.machine.state.read().lineage();
+        (lineage.map(|lineage| lineage.cluster), self.shared.node())
     }
 
     /// Who leads.
     #[must_use]
     pub fn leadership(&self) -> Leadership {
-        Leadership::default()
+        self.shared.standpoint.leadership()
+    }
+
+    /// Resolves when the leadership is one that satisfies `until`.
+    pub async fn wait_leadership(&self, until: impl Fn(&Leadership) -> bool) -> Leadership {
+        self.shared.standpoint.wait(until).await
     }
 
     /// Numbers for metrics.
     #[must_use]
     pub fn stats(&self) -> EngineStats {
-        EngineStats::default()
+        let applied = self.shared.machine.standing().applied;
+        EngineStats {
+            log_index: (self.shared.log_end)(),
+            applied_index: applied.map_or(0, |applied| applied.index),
+            ..self.shared.stats.read()
+        }
     }
 
     /// Resolves when raft or a device died: the process must end, since what it holds can no longer be trusted.
     pub fn failed(&self) -> impl Future<Output = Failure> + Send + 'static {
-        std::future::pending()
+        self.shared.failing.failed()
     }
 
     /// Stops: waiting callers get `ShuttingDown`, the state on disk catches up, all threads end.
-    pub async fn shutdown(&self) {}
+    pub async fn shutdown(&self) {
+        self.shared.closing.cancel();
+        self.shared.closed.cancelled().await;
+    }
 
-    fn not_yet(&self) -> Refusal {
-        Refusal::new(hither_protocol::ErrorCode::NotReady, "this node is starting")
+    /// Answers a message that another node sent by [`Links::call`](crate::raft::Links::call).
+    ///
+    /// # Errors
+    /// The message is none, or this node cannot answer now.
+    pub async fn serve_call(&self, message: Bytes) -> io::Result<Bytes> {
+        (self.shared.serve)(message).await
+    }
+
+    /// Serves a pipe that another node opened by [`Links::open`](crate::raft::Links::open).
+    pub fn serve_pipe(&self, pipe: Pipe) {
+        // After the shutdown it is dropped, which closes it.
+        let _ = self.shared.pipes.send(pipe);
+    }
+
+    async fn linearize(&self) -> Result<(), Refusal> {
+        let shared = &self.shared;
+        // Nobody else can acknowledge a write, and this node does so only when it is applied here.
+        if shared.is_alone() && shared.standpoint.own().is_some() {
+            return Ok(());
+        }
+        let (read, fresh) = oneshot::channel();
+        shared.reads.try_send(read).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                Refusal::new(ErrorCode::ServerBusy, "too many reads wait; try again shortly")
+            }
+            mpsc::error::TrySendError::Closed(_) => barrier::going_down(),
+        })?;
+        match shared.clock.timeout(shared.config.patience, fresh).await {
+            Some(Ok(fresh)) => fresh,
+            Some(Err(_)) => Err(barrier::going_down()),
+            None => Err(Refusal::new(ErrorCode::Unavailable, "no majority confirmed a leader in time")),
+        }
+    }
+
+    /// How long ago this node last knew itself to be current; none if it never did.
+    fn age(&self) -> Option<Duration> {
+        let shared = &self.shared;
+        if shared.standpoint.own().is_some() {
+            return if shared.is_alone() { Some(Duration::ZERO) } else { (shared.quorum_age)() };
+        }
+        shared.heard.last().map(|heard| shared.clock.now().since(heard))
+    }
+
+    fn check_alive(&self) -> Result<(), Refusal> {
+        match self.shared.failing.failure() {
+            Some(failure) => Err(Refusal::new(ErrorCode::Internal, format!("this node is broken: {failure}"))),
+            None if self.shared.closing.is_cancelled() => Err(barrier::going_down()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("config", &self.shared.config).finish_non_exhaustive()
     }
 }

@@ -7,8 +7,14 @@
 pub mod config;
 pub mod engine;
 pub mod identity;
+mod leader;
+pub mod machine;
 pub mod node;
+mod persister;
 mod quic;
+pub mod raft;
+#[doc(hidden)]
+pub mod testing;
 
 pub use config::{Config, ConfigError, Overrides};
 pub use identity::{Identity, IdentityError};

@@ -7,6 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hither_protocol::{ClusterId, NodeId, UnixMillis};
+use hither_state::StateLimits;
+use hither_state::watch::HubConfig;
+
+use crate::raft::LogLimits;
+use serde::{Deserialize, Serialize};
 
 /// How often a leader is heard of and how long its silence is borne. The same on all nodes of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -20,7 +25,7 @@ pub enum Profile {
 }
 
 /// A node, as the log's membership entries keep it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// Where other nodes reach it, `host:port`.
     pub peer_address: String,
@@ -33,7 +38,7 @@ pub struct Member {
 pub struct Birth {
     /// Its id, drawn at random.
     pub cluster: ClusterId,
-    /// Its first voters, this node among them.
+    /// Its first voters, this node among them. The first of them begins it.
     pub members: BTreeMap<NodeId, Member>,
 }
 
@@ -46,6 +51,9 @@ pub struct DiskReserve {
     pub bytes_min: u64,
 }
 
+/// Reads the wall clock.
+pub type WallClock = Arc<dyn Fn() -> UnixMillis + Send + Sync>;
+
 /// What an engine is told when it starts.
 #[derive(Clone)]
 pub struct EngineConfig {
@@ -55,8 +63,10 @@ pub struct EngineConfig {
     pub birth: Option<Birth>,
     /// Election times.
     pub profile: Profile,
-    /// Most bytes of keys and values.
-    pub state_bytes_max: u64,
+    /// What the state may grow to: the cluster's, once a leader with this configuration has said so in the log.
+    pub limits: StateLimits,
+    /// How much history the watches of this node may resume from.
+    pub hub: HubConfig,
     /// Proposals that may wait before a log entry takes them: beyond it callers get `ServerBusy`.
     pub queue_max: usize,
     /// Log entries of commands under way at once.
@@ -64,12 +74,14 @@ pub struct EngineConfig {
     /// How long a caller of [`Engine::propose`](super::Engine::propose) and of
     /// [`Engine::barrier`](super::Engine::barrier) waits.
     pub patience: Duration,
+    /// When the log is too long.
+    pub log_limits: LogLimits,
     /// How often the state on disk catches up with the one in memory.
     pub persist_interval: Duration,
     /// When the disk is full.
     pub disk_reserve: Option<DiskReserve>,
     /// The wall clock, for what is recorded and never compared.
-    pub wall_clock: Arc<dyn Fn() -> UnixMillis + Send + Sync>,
+    pub wall_clock: WallClock,
 }
 
 impl EngineConfig {
@@ -80,10 +92,12 @@ impl EngineConfig {
             node,
             birth: None,
             profile: Profile::default(),
-            state_bytes_max: 8 << 30,
+            limits: StateLimits::default(),
+            hub: HubConfig::default(),
             queue_max: 16 * 1024,
             in_flight_max: 16,
             patience: Duration::from_secs(5),
+            log_limits: LogLimits::default(),
             persist_interval: Duration::from_millis(250),
             disk_reserve: None,
             wall_clock: Arc::new(system_clock),

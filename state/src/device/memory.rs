@@ -20,6 +20,8 @@ struct LogHalf {
 struct LogDisk {
     durable: LogHalf,
     pending: LogHalf,
+    /// What the durable half lacks.
+    unsynced: Vec<LogItem>,
     syncs: u64,
 }
 
@@ -38,6 +40,15 @@ impl MemoryLog {
     pub fn crash(&self) {
         let mut disk = self.disk();
         disk.pending = disk.durable.clone();
+        disk.unsynced.clear();
+    }
+
+    /// Another disk, with what a crash now would leave of this one: whoever still writes to this one does not disturb it.
+    #[must_use]
+    pub fn after_crash(&self) -> Self {
+        let durable = self.disk().durable.clone();
+        let pending = durable.clone();
+        Self { disk: Arc::new(Mutex::new(LogDisk { durable, pending, ..LogDisk::default() })) }
     }
 
     /// Synced writes so far.
@@ -97,12 +108,15 @@ impl LogDevice for MemoryLog {
     }
 
     fn write(&mut self, items: &[LogItem], sync: bool) -> io::Result<()> {
-        let mut disk = self.disk();
+        let disk = &mut *self.disk();
         for item in items {
             disk.pending.carry_out(item)?;
         }
+        disk.unsynced.extend_from_slice(items);
         if sync {
-            disk.durable = disk.pending.clone();
+            for item in disk.unsynced.drain(..) {
+                disk.durable.carry_out(&item)?;
+            }
             disk.syncs += 1;
         }
         Ok(())
@@ -135,6 +149,8 @@ struct StateHalf {
 struct StateDisk {
     durable: StateHalf,
     pending: StateHalf,
+    /// What the durable half lacks.
+    unflushed: Vec<RowChange>,
 }
 
 /// A state in memory. Clones share the disk.
@@ -148,10 +164,37 @@ impl MemoryState {
     pub fn crash(&self) {
         let mut disk = self.disk();
         disk.pending = disk.durable.clone();
+        disk.unflushed.clear();
+    }
+
+    /// Another disk, with what a crash now would leave of this one.
+    #[must_use]
+    pub fn after_crash(&self) -> Self {
+        let durable = self.disk().durable.clone();
+        let pending = durable.clone();
+        Self { disk: Arc::new(Mutex::new(StateDisk { durable, pending, ..StateDisk::default() })) }
     }
 
     fn disk(&self) -> MutexGuard<'_, StateDisk> {
         self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl StateHalf {
+    fn carry_out(&mut self, changes: &[RowChange]) {
+        let rows = &mut self.rows;
+        for change in changes {
+            match change {
+                RowChange::Put(space, key, value) => drop(rows.insert((*space, key.clone()), value.clone())),
+                RowChange::Delete(space, key) => drop(rows.remove(&(*space, key.clone()))),
+                RowChange::DeleteRange(_, from, to) if from >= to => {}
+                RowChange::DeleteRange(space, from, to) => {
+                    let gone: Vec<_> =
+                        rows.range((*space, from.clone())..(*space, to.clone())).map(|(key, _)| key.clone()).collect();
+                    gone.iter().for_each(|key| drop(rows.remove(key)));
+                }
+            }
+        }
     }
 }
 
@@ -167,23 +210,17 @@ impl StateDevice for MemoryState {
 
     fn write(&mut self, changes: &[RowChange], meta: &[u8]) -> io::Result<()> {
         let mut disk = self.disk();
-        let StateHalf { rows, meta: kept } = &mut disk.pending;
-        for change in changes {
-            match change {
-                RowChange::Put(space, key, value) => drop(rows.insert((*space, key.clone()), value.clone())),
-                RowChange::Delete(space, key) => drop(rows.remove(&(*space, key.clone()))),
-                RowChange::DeleteRange(space, from, to) => {
-                    rows.retain(|(of, key), _| of != space || key < from || key >= to);
-                }
-            }
-        }
-        *kept = Some(Bytes::copy_from_slice(meta));
+        disk.pending.carry_out(changes);
+        disk.pending.meta = Some(Bytes::copy_from_slice(meta));
+        disk.unflushed.extend_from_slice(changes);
         Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let mut disk = self.disk();
-        disk.durable = disk.pending.clone();
+        let disk = &mut *self.disk();
+        disk.durable.carry_out(&disk.unflushed);
+        disk.durable.meta.clone_from(&disk.pending.meta);
+        disk.unflushed.clear();
         Ok(())
     }
 
@@ -193,6 +230,7 @@ impl StateDevice for MemoryState {
         let mut disk = self.disk();
         disk.pending = half.clone();
         disk.durable = half;
+        disk.unflushed.clear();
         Ok(())
     }
 }

@@ -1,0 +1,108 @@
+//! A command on its way to an entry, and who waits for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use hither_protocol::Refusal;
+use hither_protocol::message::{Put, Reply, Stamp, TxnOp};
+use hither_state::{Action, Command};
+use tokio::sync::oneshot;
+
+/// What a caller gets.
+pub(crate) type Answered = Result<(Stamp, Reply), Refusal>;
+
+const WAITING: u8 = 0;
+const TAKEN: u8 = 1;
+const ABANDONED: u8 = 2;
+
+/// A command that waits for an entry.
+#[derive(Debug)]
+pub(crate) struct Proposal {
+    command: Command,
+    /// About what it takes up in an entry.
+    pub(crate) bytes: usize,
+    caller: Caller,
+}
+
+/// Who waits for a command.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    stage: Stage,
+    answer: oneshot::Sender<Answered>,
+}
+
+/// Whether an entry took a proposal: only one that none took is known not to happen.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stage(Arc<AtomicU8>);
+
+impl Proposal {
+    pub(crate) fn new(command: Command) -> (Self, Stage, oneshot::Receiver<Answered>) {
+        let (answer, wait) = oneshot::channel();
+        let stage = Stage::default();
+        let bytes = bytes(&command);
+        (Self { command, bytes, caller: Caller { stage: stage.clone(), answer } }, stage, wait)
+    }
+
+    /// Takes it for an entry; none if its caller gave up.
+    pub(crate) fn take(self) -> Option<(Command, Caller)> {
+        let Self { command, caller, .. } = self;
+        (!caller.answer.is_closed() && caller.stage.pass(WAITING, TAKEN)).then_some((command, caller))
+    }
+
+    /// The entry was not taken after all.
+    pub(crate) fn put_back(command: Command, caller: Caller) -> Self {
+        caller.stage.pass(TAKEN, WAITING);
+        Self { bytes: bytes(&command), command, caller }
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.caller.answer.is_closed()
+    }
+
+    pub(crate) fn refuse(self, refusal: Refusal) {
+        self.caller.answer(Err(refusal));
+    }
+}
+
+impl Caller {
+    pub(crate) fn answer(self, answer: Answered) {
+        // The caller may have given up.
+        let _ = self.answer.send(answer);
+    }
+}
+
+impl Stage {
+    /// Gives the proposal up; false if an entry has taken it, so that it may yet happen.
+    pub(crate) fn abandon(&self) -> bool {
+        self.pass(WAITING, ABANDONED)
+    }
+
+    fn pass(&self, from: u8, to: u8) -> bool {
+        self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+/// Whether a command asks for more room, so that it is refused when there is little.
+pub(crate) fn wants_room(command: &Command) -> bool {
+    match &command.action {
+        Action::Put(_) | Action::LeaseGrant { .. } | Action::SessionOpen { .. } => true,
+        Action::Txn(txn) => txn.then.iter().chain(&txn.otherwise).any(|op| matches!(op, TxnOp::Put(_))),
+        _ => false,
+    }
+}
+
+/// Generous for what is small: the bound is there for what is not.
+fn bytes(command: &Command) -> usize {
+    const ENVELOPE: usize = 128;
+    let put = |put: &Put| put.key.as_bytes().len() + put.value.len();
+    let body = match &command.action {
+        Action::Put(of) => put(of),
+        Action::Txn(txn) => {
+            let op = |op: &TxnOp| ENVELOPE + if let TxnOp::Put(of) = op { put(of) } else { 0 };
+            txn.then.iter().chain(&txn.otherwise).map(op).sum::<usize>() + txn.when.len() * ENVELOPE
+        }
+        Action::MarkSuspect { leases } | Action::MarkAlive { leases } | Action::Expire { leases } => 16 * leases.len(),
+        _ => 0,
+    };
+    ENVELOPE + body
+}

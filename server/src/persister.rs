@@ -1,0 +1,355 @@
+//! The state on disk: a replica of the one in memory, some way behind it, written on a thread of its own.
+//!
+//! Nothing waits for it but snapshots and shutdown. Every write is a cut: the rows of whole entries and the meta row that
+//! says which. What a crash takes is applied again from the log, which is purged only up to what is durable here.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hither_state::device::{RowChange, Space, StateDevice};
+use hither_state::image::{self, Meta};
+use hither_state::watch::{ChangeLog, history_rows};
+use hither_state::{State, StateLimits};
+use openraft_rt::Instant;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::engine::{Failing, Stats};
+use crate::machine::{Block, Standing};
+use crate::raft::Runtime;
+use crate::raft::record::{self, Record};
+use crate::raft::{LogId, StoredMembership};
+
+/// Bytes of rows after which they are written without waiting for the interval.
+const WRITE_BYTES: usize = 4 << 20;
+/// Bytes written after which they are made durable: what a restart has to replay.
+const FLUSH_BYTES: usize = 64 << 20;
+/// Longest time that something written stays volatile.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Rows of a whole state, and its meta row.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub(crate) rows: Vec<(Space, Bytes, Bytes)>,
+    pub(crate) meta: Meta,
+}
+
+enum Job {
+    Block(Box<Block>),
+    Flush(oneshot::Sender<Standing>),
+    Replace(Box<Image>, oneshot::Sender<io::Result<Stored>>),
+    Close(oneshot::Sender<()>),
+}
+
+/// What a device holds.
+pub(crate) struct Stored {
+    pub(crate) state: State,
+    pub(crate) history: ChangeLog,
+    pub(crate) standing: Standing,
+}
+
+/// Reads the state that a device holds; the empty one if it was never written to.
+///
+/// # Errors
+/// Those of the device; `InvalidData` for damage.
+pub(crate) fn load(device: &impl StateDevice) -> io::Result<Stored> {
+    let Some(loaded) = image::load(device)? else {
+        return Ok(Stored {
+            state: State::new(StateLimits::default()),
+            history: ChangeLog::new(hither_protocol::Revision::ZERO),
+            standing: Standing::default(),
+        });
+    };
+    let history = ChangeLog::load(device, loaded.meta.floor, loaded.meta.revision)?;
+    let standing = decode_standing(&loaded.meta.opaque)?;
+    if standing.applied.map_or(0, |applied| applied.index) != loaded.meta.applied_index {
+        return Err(record::invalid("the state says two different things about how far the log was applied"));
+    }
+    Ok(Stored { state: loaded.state, history, standing })
+}
+
+pub(crate) fn encode_standing(standing: &Standing) -> Bytes {
+    record::encode(&(standing.applied.form(), standing.membership.form()))
+}
+
+pub(crate) fn decode_standing(bytes: &[u8]) -> io::Result<Standing> {
+    let (applied, membership) = record::decode(bytes)?;
+    Ok(Standing { applied: Option::<LogId>::of(applied)?, membership: Arc::new(StoredMembership::of(membership)?) })
+}
+
+/// A handle to the persister. Clones are the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct Persister {
+    jobs: mpsc::UnboundedSender<Job>,
+    stats: Arc<Stats>,
+}
+
+impl Persister {
+    /// # Errors
+    /// No thread was to be had.
+    pub(crate) fn start<R: Runtime, D: StateDevice>(
+        device: D,
+        standing: Standing,
+        interval: Duration,
+        stats: Arc<Stats>,
+        failing: Failing,
+    ) -> io::Result<Self> {
+        let (jobs, waiting) = mpsc::unbounded_channel();
+        let writer = Writer::<R, D> {
+            device,
+            interval,
+            stats: stats.clone(),
+            rows: Rows::default(),
+            unwritten: None,
+            unwritten_since: None,
+            standing,
+            unflushed_bytes: 0,
+            unflushed_since: None,
+        };
+        R::thread("hither-persist", async move {
+            if let Err(error) = writer.run(waiting).await {
+                failing.fail(format!("the state cannot be written: {error}"));
+            }
+        })?;
+        Ok(Self { jobs, stats })
+    }
+
+    /// Takes what was applied.
+    pub(crate) fn push(&self, block: Block) {
+        self.stats.unpersisted_bytes.fetch_add(block.bytes, Ordering::Relaxed);
+        // A persister that died has said so; the process is about to end.
+        let _ = self.jobs.send(Job::Block(Box::new(block)));
+    }
+
+    /// Everything applied so far is durable when it returns; it says how far that is.
+    ///
+    /// # Errors
+    /// The persister died.
+    pub(crate) async fn flush(&self) -> io::Result<Standing> {
+        let (done, wait) = oneshot::channel();
+        self.ask(Job::Flush(done), wait).await
+    }
+
+    /// Puts another state in place of this one, durably, and reads it.
+    ///
+    /// # Errors
+    /// The state is damaged; the persister died.
+    pub(crate) async fn replace(&self, image: Image) -> io::Result<Stored> {
+        let (done, wait) = oneshot::channel();
+        self.ask(Job::Replace(Box::new(image), done), wait).await?
+    }
+
+    /// Makes everything durable and lets go of the device.
+    pub(crate) async fn close(&self) {
+        let (done, wait) = oneshot::channel();
+        // An error is a persister that died, which has said so.
+        let _ = self.ask(Job::Close(done), wait).await;
+    }
+
+    async fn ask<T>(&self, job: Job, wait: oneshot::Receiver<T>) -> io::Result<T> {
+        let died = || io::Error::other("the persister has stopped");
+        self.jobs.send(job).map_err(|_| died())?;
+        wait.await.map_err(|_| died())
+    }
+}
+
+struct Writer<R: Runtime, D> {
+    device: D,
+    interval: Duration,
+    stats: Arc<Stats>,
+    rows: Rows,
+    /// The meta row of what waits, and the bytes of its commands.
+    unwritten: Option<(Meta, Standing, u64)>,
+    unwritten_since: Option<R::Instant>,
+    /// How far what was written goes.
+    standing: Standing,
+    unflushed_bytes: usize,
+    unflushed_since: Option<R::Instant>,
+}
+
+impl<R: Runtime, D: StateDevice> Writer<R, D> {
+    async fn run(mut self, mut jobs: mpsc::UnboundedReceiver<Job>) -> io::Result<()> {
+        loop {
+            let due = [
+                self.unwritten_since.map(|since| since + self.interval),
+                self.unflushed_since.map(|since| since + FLUSH_INTERVAL),
+            ];
+            let job = match due.into_iter().flatten().min() {
+                Some(due) => match R::timeout_at(due, Box::pin(jobs.recv())).await {
+                    Ok(job) => job,
+                    Err(_) => {
+                        self.write()?;
+                        self.flush_if_due()?;
+                        continue;
+                    }
+                },
+                None => jobs.recv().await,
+            };
+            match job {
+                Some(Job::Block(block)) => {
+                    self.take(*block);
+                    if self.rows.bytes >= WRITE_BYTES {
+                        self.write()?;
+                        self.flush_if_due()?;
+                    }
+                }
+                Some(Job::Flush(done)) => {
+                    self.write()?;
+                    self.flush()?;
+                    // Raft may have stopped waiting.
+                    let _ = done.send(self.standing.clone());
+                }
+                Some(Job::Replace(image, done)) => {
+                    let replaced = self.replace(*image)?;
+                    let _ = done.send(replaced);
+                }
+                Some(Job::Close(done)) => {
+                    self.write()?;
+                    self.flush()?;
+                    drop(self);
+                    let _ = done.send(());
+                    return Ok(());
+                }
+                // Whoever applied is gone without a goodbye, as in a crash.
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn take(&mut self, block: Block) {
+        block.deltas.iter().for_each(|delta| self.rows.take(delta));
+        let bytes = self.unwritten.as_ref().map_or(0, |(_, _, bytes)| *bytes);
+        self.unwritten = Some((block.meta, block.standing, bytes + block.bytes));
+        self.unwritten_since.get_or_insert_with(R::Instant::now);
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        self.unwritten_since = None;
+        let Some((mut meta, standing, bytes)) = self.unwritten.take() else { return Ok(()) };
+        meta.opaque = encode_standing(&standing);
+        let rows = std::mem::take(&mut self.rows);
+        self.device.write(&rows.changes, &meta.encode())?;
+        self.standing = standing;
+        self.unflushed_bytes += rows.bytes;
+        self.unflushed_since.get_or_insert_with(R::Instant::now);
+        self.stats.unpersisted_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.stats.persisted_index.store(meta.applied_index, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn flush_if_due(&mut self) -> io::Result<()> {
+        let is_due = self.unflushed_bytes >= FLUSH_BYTES
+            || self.unflushed_since.is_some_and(|since| since.elapsed() >= FLUSH_INTERVAL);
+        if is_due { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.unflushed_since.take().is_some() {
+            self.device.flush()?;
+            self.unflushed_bytes = 0;
+        }
+        Ok(())
+    }
+
+    /// The outer error is the device's and ends the process.
+    fn replace(&mut self, image: Image) -> io::Result<io::Result<Stored>> {
+        let meta = image.meta.encode();
+        self.device.replace(&mut image.rows.into_iter(), &meta)?;
+        if let Some((_, _, bytes)) = self.unwritten.take() {
+            self.stats.unpersisted_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        self.rows = Rows::default();
+        (self.unwritten_since, self.unflushed_since, self.unflushed_bytes) = (None, None, 0);
+        self.stats.persisted_index.store(image.meta.applied_index, Ordering::Relaxed);
+        let stored = load(&self.device);
+        if let Ok(stored) = &stored {
+            self.standing = stored.standing.clone();
+        }
+        Ok(stored)
+    }
+}
+
+/// Rows that wait to be written, of which each key has one.
+#[derive(Default)]
+struct Rows {
+    changes: Vec<RowChange>,
+    bytes: usize,
+    places: HashMap<(Space, Bytes), usize>,
+    scratch: Vec<RowChange>,
+}
+
+impl Rows {
+    fn take(&mut self, delta: &hither_state::Delta) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        image::rows(delta, &mut scratch);
+        history_rows(delta, &mut scratch);
+        scratch.drain(..).for_each(|change| self.add(change));
+        self.scratch = scratch;
+    }
+
+    fn add(&mut self, change: RowChange) {
+        let place = match &change {
+            // Each revision has a row of its own there.
+            RowChange::Put(Space::History, ..) => None,
+            RowChange::Put(space, key, _) | RowChange::Delete(space, key) => Some((*space, key.clone())),
+            RowChange::DeleteRange(space, ..) => {
+                // What comes after it must not move before it.
+                let space = *space;
+                self.places.retain(|(of, _), _| *of != space);
+                None
+            }
+        };
+        self.bytes += cost(&change);
+        let last = self.changes.len();
+        match place.map(|place| self.places.entry(place)) {
+            Some(std::collections::hash_map::Entry::Occupied(earlier)) => {
+                let earlier = &mut self.changes[*earlier.get()];
+                self.bytes -= cost(earlier);
+                *earlier = change;
+            }
+            Some(std::collections::hash_map::Entry::Vacant(place)) => {
+                place.insert(last);
+                self.changes.push(change);
+            }
+            None => self.changes.push(change),
+        }
+    }
+}
+
+fn cost(change: &RowChange) -> usize {
+    match change {
+        RowChange::Put(_, key, value) => key.len() + value.len(),
+        RowChange::Delete(_, key) => key.len(),
+        RowChange::DeleteRange(_, from, to) => from.len() + to.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(key: &'static str, value: &'static str) -> RowChange {
+        RowChange::Put(Space::Kv, key.into(), value.into())
+    }
+
+    #[test]
+    fn a_key_is_written_once_a_round_and_never_across_a_deletion_of_its_range() {
+        let mut rows = Rows::default();
+        let range = RowChange::DeleteRange(Space::Kv, "a".into(), "c".into());
+        let changes = [put("a", "1"), put("b", "1"), put("a", "22"), range.clone(), put("a", "3"), put("a", "4")];
+        changes.into_iter().for_each(|change| rows.add(change));
+        assert_eq!(rows.changes, [put("a", "22"), put("b", "1"), range, put("a", "4")]);
+        assert_eq!(rows.bytes, 3 + 2 + 2 + 2);
+    }
+
+    #[test]
+    fn history_rows_are_kept_apart() {
+        let mut rows = Rows::default();
+        let row = |value: &'static str| RowChange::Put(Space::History, "r".into(), value.into());
+        [row("1"), row("2")].into_iter().for_each(|change| rows.add(change));
+        assert_eq!(rows.changes.len(), 2);
+    }
+}

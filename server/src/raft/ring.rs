@@ -1,0 +1,229 @@
+//! What memory holds of the log: its ends, the vote, and its newest entries.
+
+use std::collections::VecDeque;
+
+use super::types::{Entry, LogId, Payload, Vote};
+
+/// Bytes of entries kept beyond those not yet written: apply and replication read the newest ones again.
+const BYTES_MAX: usize = 16 << 20;
+
+/// Bytes of entries between two marks of the log's weight.
+const MARK_BYTES: u64 = 1 << 20;
+
+/// What an entry costs beside its commands.
+const ENTRY_OVERHEAD_BYTES: usize = 64;
+
+/// The log as raft sees it, whether or not the disk has it yet.
+#[derive(Debug, Default)]
+pub(crate) struct Ring {
+    /// The newest entries, without a gap up to `last`; perhaps none.
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    /// The index of the first entry, if there are any.
+    first: u64,
+    /// The last entry; the last purged one if there are none.
+    pub(crate) last: Option<LogId>,
+    /// The last entry that was dropped from the front.
+    pub(crate) purged: Option<LogId>,
+    pub(crate) vote: Option<Vote>,
+    pub(crate) committed: Option<LogId>,
+    /// The last entry that the device has, of those of this epoch.
+    written: Option<u64>,
+    /// Bytes of entries appended since the log was opened, truncated or not.
+    appended: u64,
+    /// Some indexes, and the bytes that were appended before them.
+    marks: VecDeque<(u64, u64)>,
+    /// Counts truncations: what the writer reports of entries that were truncated meanwhile is not believed.
+    pub(crate) epoch: u64,
+}
+
+/// Where the entries of a range are.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// On disk, from the first index up to but not including the second.
+    pub(crate) disk: Option<(u64, u64)>,
+    /// In memory, after those on disk.
+    pub(crate) memory: Vec<Entry>,
+}
+
+impl Ring {
+    /// The log as the disk has it: the index of its first entry, its last entry, and the last purged one.
+    pub(crate) fn recovered(first: u64, last: Option<LogId>, purged: Option<LogId>) -> Self {
+        let written = last.map(|last| last.index);
+        Self { first, last: last.max(purged), purged, written, ..Self::default() }
+    }
+
+    pub(crate) fn append(&mut self, entry: Entry) {
+        if self.last == self.purged {
+            self.first = entry.log_id.index;
+        }
+        let cost = cost(&entry);
+        if self.marks.back().is_none_or(|(_, before)| self.appended - before >= MARK_BYTES) {
+            self.marks.push_back((entry.log_id.index, self.appended));
+        }
+        self.appended += cost as u64;
+        self.bytes += cost;
+        self.last = Some(entry.log_id);
+        self.entries.push_back(entry);
+    }
+
+    /// Forgets what is after `last`.
+    pub(crate) fn truncate_after(&mut self, last: Option<LogId>) {
+        let keep = last.map_or(0, |last| last.index + 1);
+        if keep >= self.end() {
+            return;
+        }
+        while let Some(entry) = self.entries.pop_back_if(|entry| entry.log_id.index >= keep) {
+            self.bytes -= cost(&entry);
+        }
+        while self.marks.pop_back_if(|(index, _)| *index >= keep).is_some() {}
+        self.last = last;
+        self.written = self.written.min(last.map(|last| last.index));
+        self.epoch += 1;
+    }
+
+    /// Forgets what is up to `purged`.
+    pub(crate) fn purge(&mut self, purged: LogId) {
+        while let Some(entry) = self.entries.pop_front_if(|entry| entry.log_id.index <= purged.index) {
+            self.bytes -= cost(&entry);
+        }
+        while self.marks.pop_front_if(|(index, _)| *index <= purged.index).is_some() {}
+        self.purged = Some(purged);
+        self.first = self.first.max(purged.index + 1);
+        // A log that a snapshot overtook begins anew after it.
+        if self.last.is_none_or(|last| last.index <= purged.index) {
+            self.last = Some(purged);
+        }
+    }
+
+    /// The device has everything up to `index`, if nothing was truncated since `epoch`.
+    pub(crate) fn wrote(&mut self, epoch: u64, index: u64) {
+        if epoch == self.epoch {
+            self.written = self.written.max(Some(index));
+        }
+        let written = self.written;
+        while self.bytes > BYTES_MAX {
+            let Some(entry) = self.entries.pop_front_if(|entry| Some(entry.log_id.index) <= written) else { break };
+            self.bytes -= cost(&entry);
+        }
+    }
+
+    /// Bytes of entries appended since the log was opened.
+    pub(crate) fn appended(&self) -> u64 {
+        self.appended
+    }
+
+    /// The last entry that may go if about so many bytes and no more than so many entries are kept.
+    pub(crate) fn surplus(&self, bytes_kept: u64, entries_kept: u64) -> Option<u64> {
+        let heavy = self.marks.iter().rev().find(|(_, before)| self.appended - before >= bytes_kept);
+        let heavy = heavy.and_then(|(index, _)| index.checked_sub(1));
+        let many = self.end().checked_sub(entries_kept + 1);
+        heavy.max(many).filter(|&surplus| surplus >= self.first)
+    }
+
+    /// The index of the first entry, if there are any.
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The index after the last entry.
+    pub(crate) fn end(&self) -> u64 {
+        self.last.map_or(0, |last| last.index + 1)
+    }
+
+    /// The entries from `start` up to but not including `end`, as far as the log has them, of which those in memory stop
+    /// before `bytes_max`, after at least one.
+    pub(crate) fn find(&self, start: u64, end: u64, bytes_max: usize) -> Found {
+        let (start, end) = (start.max(self.first()), end.min(self.end()));
+        if start >= end {
+            return Found::default();
+        }
+        let memory = self.end() - self.entries.len() as u64;
+        let disk = (start < memory).then_some((start, end.min(memory)));
+        let mut bytes = 0;
+        let skip = usize::try_from(start.saturating_sub(memory)).unwrap_or(usize::MAX);
+        let entries = self.entries.iter().skip(skip).take_while(|entry| {
+            let first = bytes == 0;
+            bytes += cost(entry);
+            entry.log_id.index < end && (first || bytes <= bytes_max)
+        });
+        Found { disk, memory: entries.cloned().collect() }
+    }
+}
+
+fn cost(entry: &Entry) -> usize {
+    let commands = if let Payload::Normal(commands) = &entry.payload { commands.0.len() } else { 0 };
+    ENTRY_OVERHEAD_BYTES + commands
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::types::{Commands, LeaderId};
+
+    fn id(term: u64, index: u64) -> LogId {
+        LogId { leader_id: LeaderId { term, node_id: 1 }, index }
+    }
+
+    fn entry(term: u64, index: u64, bytes: usize) -> Entry {
+        Entry { log_id: id(term, index), payload: Payload::Normal(Commands(vec![0; bytes].into())) }
+    }
+
+    fn indexes(found: &Found) -> Vec<u64> {
+        found.memory.iter().map(|entry| entry.log_id.index).collect()
+    }
+
+    #[test]
+    fn an_entry_stays_in_memory_until_the_disk_has_it() {
+        let mut ring = Ring::default();
+        for index in 0..4 {
+            ring.append(entry(1, index, BYTES_MAX / 2));
+        }
+        ring.wrote(0, 1);
+        let found = ring.find(0, 9, usize::MAX);
+        assert_eq!((found.disk, indexes(&found)), (Some((0, 2)), vec![2, 3]));
+        ring.wrote(0, 3);
+        assert_eq!(indexes(&ring.find(3, 9, usize::MAX)), [3]);
+    }
+
+    #[test]
+    fn what_was_written_before_a_truncation_does_not_count_after_it() {
+        let mut ring = Ring::default();
+        (0..4).for_each(|index| ring.append(entry(1, index, BYTES_MAX)));
+        let epoch = ring.epoch;
+        ring.truncate_after(Some(id(1, 1)));
+        ring.append(entry(2, 2, BYTES_MAX));
+        ring.wrote(epoch, 3);
+        assert_eq!(indexes(&ring.find(0, 9, usize::MAX)), [0, 1, 2]);
+        ring.wrote(ring.epoch, 2);
+        assert_eq!(ring.find(2, 9, usize::MAX).disk, Some((2, 3)));
+    }
+
+    #[test]
+    fn a_read_stops_at_its_bytes_but_never_before_one_entry() {
+        let mut ring = Ring::default();
+        (0..4).for_each(|index| ring.append(entry(1, index, 1000)));
+        assert_eq!(indexes(&ring.find(1, 4, 1)), [1]);
+        assert_eq!(indexes(&ring.find(1, 4, 2200)), [1, 2]);
+    }
+
+    #[test]
+    fn the_surplus_leaves_what_is_to_be_kept() {
+        let mut ring = Ring::default();
+        (0..10).for_each(|index| ring.append(entry(1, index, MARK_BYTES as usize)));
+        assert_eq!(ring.surplus(3 * MARK_BYTES, 100), Some(6));
+        assert_eq!(ring.surplus(u64::MAX, 4), Some(5));
+        assert_eq!(ring.surplus(u64::MAX, 100), None);
+        ring.purge(id(1, 6));
+        assert_eq!(ring.surplus(3 * MARK_BYTES, 100), None);
+    }
+
+    #[test]
+    fn purging_past_the_end_leaves_an_empty_log_that_begins_after_it() {
+        let mut ring = Ring::default();
+        (0..4).for_each(|index| ring.append(entry(1, index, 1)));
+        ring.purge(id(2, 9));
+        assert_eq!((ring.first(), ring.end(), ring.last), (10, 10, Some(id(2, 9))));
+        assert!(ring.find(0, 99, usize::MAX).memory.is_empty());
+    }
+}
