@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::future::{Either, select};
 use hither_protocol::NodeId;
 use hither_state::device::{LogDevice, StateDevice};
-use hither_state::watch::{HubConfig, WatchHub};
+use hither_state::watch::WatchHub;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use openraft_rt::Instant;
@@ -84,7 +84,7 @@ async fn open<R: Runtime, L: LogDevice, S: StateDevice>(
         Persister::start::<R, S>(state, standing.clone(), config.persist_interval, stats.clone(), failing.clone())?;
     let opened = async {
         check(&config, log.purged(), standing.applied, &loaded)?;
-        let hub = WatchHub::new(HubConfig::default(), &loaded, history, clock.now());
+        let hub = WatchHub::new(config.hub.clone(), &loaded, history, clock.now());
         let machine = Arc::new(Machine::new(loaded, hub, standing.clone(), clock.clone(), stats.clone()));
         let applier = Applier::new(machine.clone(), persister.clone(), standing.clone(), failing.clone());
         let settings = Arc::new(raft::config(config.profile));

@@ -73,10 +73,9 @@ impl Ring {
         if keep >= self.end() {
             return;
         }
-        while let Some(entry) = self.entries.pop_back_if(|entry| entry.log_id.index >= keep) {
-            self.bytes -= cost(&entry);
-        }
-        while self.marks.pop_back_if(|(index, _)| *index >= keep).is_some() {}
+        let kept = self.entries.partition_point(|entry| entry.log_id.index < keep);
+        self.bytes -= self.entries.drain(kept..).map(|entry| cost(&entry)).sum::<usize>();
+        self.marks.truncate(self.marks.partition_point(|(index, _)| *index < keep));
         self.last = last;
         self.written = self.written.min(last.map(|last| last.index));
         self.epoch += 1;
@@ -84,10 +83,9 @@ impl Ring {
 
     /// Forgets what is up to `purged`.
     pub(crate) fn purge(&mut self, purged: LogId) {
-        while let Some(entry) = self.entries.pop_front_if(|entry| entry.log_id.index <= purged.index) {
-            self.bytes -= cost(&entry);
-        }
-        while self.marks.pop_front_if(|(index, _)| *index <= purged.index).is_some() {}
+        let gone = self.entries.partition_point(|entry| entry.log_id.index <= purged.index);
+        self.bytes -= self.entries.drain(..gone).map(|entry| cost(&entry)).sum::<usize>();
+        self.marks.drain(..self.marks.partition_point(|(index, _)| *index <= purged.index));
         self.purged = Some(purged);
         self.first = self.first.max(purged.index + 1);
         // A log that a snapshot overtook begins anew after it.
@@ -101,10 +99,12 @@ impl Ring {
         if epoch == self.epoch {
             self.written = self.written.max(Some(index));
         }
-        let written = self.written;
         while self.bytes > BYTES_MAX {
-            let Some(entry) = self.entries.pop_front_if(|entry| Some(entry.log_id.index) <= written) else { break };
-            self.bytes -= cost(&entry);
+            match self.entries.front() {
+                Some(entry) if Some(entry.log_id.index) <= self.written => self.bytes -= cost(entry),
+                _ => break,
+            }
+            self.entries.pop_front();
         }
     }
 

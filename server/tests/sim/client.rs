@@ -10,7 +10,7 @@ use openraft_rt::AsyncRuntime;
 use super::cluster::Handle;
 use super::runtime::{Dice, Sim};
 
-pub fn spawn(number: u64, dice: Dice, cluster: Handle) -> <Sim as AsyncRuntime>::JoinHandle<()> {
+pub(crate) fn spawn(number: u64, dice: Dice, cluster: Handle) -> <Sim as AsyncRuntime>::JoinHandle<()> {
     Sim::spawn(Client { number, dice, cluster, node: NodeId(1 + number % 3) }.run())
 }
 

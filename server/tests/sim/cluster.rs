@@ -18,7 +18,7 @@ use super::runtime::{Dice, Sim};
 const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
 
 /// The cluster, and who may do to it as they like.
-pub struct Cluster {
+pub(crate) struct Cluster {
     handle: Handle,
     dice: Mutex<Dice>,
     disks: Mutex<BTreeMap<NodeId, (MemoryLog, MemoryState)>>,
@@ -26,13 +26,13 @@ pub struct Cluster {
 
 /// What clients see of it.
 #[derive(Clone)]
-pub struct Handle {
-    pub network: Network,
-    pub model: Arc<Model>,
+pub(crate) struct Handle {
+    pub(crate) network: Network,
+    pub(crate) model: Arc<Model>,
 }
 
 impl Cluster {
-    pub async fn start(mut dice: Dice, model: Arc<Model>) -> Self {
+    pub(crate) async fn start(mut dice: Dice, model: Arc<Model>) -> Self {
         let network = Network::new(Dice::new(dice.roll()));
         let cluster = Self { handle: Handle { network, model }, dice: Mutex::new(dice), disks: Mutex::default() };
         for node in NODES {
@@ -41,12 +41,12 @@ impl Cluster {
         cluster
     }
 
-    pub fn handle(&self) -> Handle {
+    pub(crate) fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
     /// Faults, one after the other.
-    pub async fn storm(&self, duration: Duration) {
+    pub(crate) async fn storm(&self, duration: Duration) {
         let begun = <Sim as AsyncRuntime>::Instant::now();
         while begun.elapsed() < duration {
             let pause = self.dice().between_us(50_000, 600_000);
@@ -64,13 +64,13 @@ impl Cluster {
     }
 
     /// No more faults; waits until the nodes are equal.
-    pub async fn calm(&self) {
+    pub(crate) async fn calm(&self) {
         self.handle.network.heal();
         self.settle().await;
     }
 
     /// Everything acknowledged is everywhere, and stays over a crash of all nodes at once.
-    pub async fn judge(&self) {
+    pub(crate) async fn judge(&self) {
         self.settle().await;
         self.check();
         for node in NODES {

@@ -10,7 +10,7 @@ use hither_server::engine::Engine;
 
 /// What was acknowledged and seen so far.
 #[derive(Default)]
-pub struct Model {
+pub(crate) struct Model {
     facts: Mutex<Facts>,
     stopped: AtomicBool,
 }
@@ -30,7 +30,7 @@ struct Facts {
 
 impl Model {
     /// A put of `key` was acknowledged at `revision`.
-    pub fn acknowledge(&self, key: &str, revision: Revision) {
+    pub(crate) fn acknowledge(&self, key: &str, revision: Revision) {
         let mut facts = self.facts.lock().expect("no panic under the lock");
         let before = facts.acknowledged.insert(key.to_owned(), revision);
         assert_eq!(before, None, "{key} was acknowledged twice");
@@ -38,28 +38,28 @@ impl Model {
     }
 
     /// Every read that begins now must see this.
-    pub fn newest(&self) -> Revision {
+    pub(crate) fn newest(&self) -> Revision {
         self.facts.lock().expect("no panic under the lock").newest
     }
 
-    pub fn read(&self) {
+    pub(crate) fn read(&self) {
         self.facts.lock().expect("no panic under the lock").reads += 1;
     }
 
-    pub fn retry(&self) {
+    pub(crate) fn retry(&self) {
         self.facts.lock().expect("no panic under the lock").retries += 1;
     }
 
-    pub fn crash(&self) {
+    pub(crate) fn crash(&self) {
         self.facts.lock().expect("no panic under the lock").crashes += 1;
     }
 
-    pub fn partition(&self) {
+    pub(crate) fn partition(&self) {
         self.facts.lock().expect("no panic under the lock").partitions += 1;
     }
 
     /// Looks at a replica: it must be equal to what others were at the same entry.
-    pub fn look(&self, node: NodeId, engine: &Engine) {
+    pub(crate) fn look(&self, node: NodeId, engine: &Engine) {
         let (applied, _, hash) = engine.machine().fingerprint();
         let mut facts = self.facts.lock().expect("no panic under the lock");
         match facts.hashes.entry(applied) {
@@ -69,7 +69,7 @@ impl Model {
     }
 
     /// Everything acknowledged is in this replica, written once, at the revision that was answered.
-    pub fn check(&self, node: NodeId, engine: &Engine) {
+    pub(crate) fn check(&self, node: NodeId, engine: &Engine) {
         let state = engine.machine().state.read();
         let facts = self.facts.lock().expect("no panic under the lock");
         for (key, &revision) in &facts.acknowledged {
@@ -80,16 +80,16 @@ impl Model {
         }
     }
 
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    pub fn has_stopped(&self) -> bool {
+    pub(crate) fn has_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
     }
 
     /// What happened, in a line.
-    pub fn verdict(&self) -> String {
+    pub(crate) fn verdict(&self) -> String {
         let Facts { acknowledged, newest, hashes, retries, reads, crashes, partitions } =
             &*self.facts.lock().expect("no panic under the lock");
         assert!(acknowledged.len() > 50, "only {} puts were acknowledged", acknowledged.len());

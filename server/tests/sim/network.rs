@@ -20,7 +20,7 @@ const SILENCE: Duration = Duration::from_secs(3);
 
 /// All nodes and the links between them.
 #[derive(Clone)]
-pub struct Network(Arc<Mutex<State>>);
+pub(crate) struct Network(Arc<Mutex<State>>);
 
 struct State {
     dice: Dice,
@@ -31,10 +31,10 @@ struct State {
 
 /// A node that runs.
 #[derive(Clone)]
-pub struct Running {
-    pub engine: Engine,
+pub(crate) struct Running {
+    pub(crate) engine: Engine,
     /// Cancelled when it crashes: nothing that it says afterwards counts.
-    pub crashed: CancellationToken,
+    pub(crate) crashed: CancellationToken,
 }
 
 /// The links of one node, from its start to its crash.
@@ -45,36 +45,36 @@ struct SimLinks {
 }
 
 impl Network {
-    pub fn new(dice: Dice) -> Self {
+    pub(crate) fn new(dice: Dice) -> Self {
         Self(Arc::new(Mutex::new(State { dice, nodes: BTreeMap::new(), cut: BTreeSet::new() })))
     }
 
-    pub fn links(&self, from: NodeId, crashed: CancellationToken) -> Arc<dyn Links> {
+    pub(crate) fn links(&self, from: NodeId, crashed: CancellationToken) -> Arc<dyn Links> {
         Arc::new(SimLinks { network: self.clone(), from, crashed })
     }
 
-    pub fn insert(&self, node: NodeId, running: Running) {
+    pub(crate) fn insert(&self, node: NodeId, running: Running) {
         self.lock().nodes.insert(node, running);
     }
 
-    pub fn remove(&self, node: NodeId) -> Option<Running> {
+    pub(crate) fn remove(&self, node: NodeId) -> Option<Running> {
         self.lock().nodes.remove(&node)
     }
 
-    pub fn node(&self, node: NodeId) -> Option<Running> {
+    pub(crate) fn node(&self, node: NodeId) -> Option<Running> {
         self.lock().nodes.get(&node).cloned()
     }
 
-    pub fn nodes(&self) -> Vec<(NodeId, Running)> {
+    pub(crate) fn nodes(&self) -> Vec<(NodeId, Running)> {
         self.lock().nodes.iter().map(|(&node, running)| (node, running.clone())).collect()
     }
 
     /// Loses what is sent from one to the other.
-    pub fn cut(&self, from: NodeId, to: NodeId) {
+    pub(crate) fn cut(&self, from: NodeId, to: NodeId) {
         self.lock().cut.insert((from, to));
     }
 
-    pub fn heal(&self) {
+    pub(crate) fn heal(&self) {
         self.lock().cut.clear();
     }
 

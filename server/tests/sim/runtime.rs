@@ -10,7 +10,7 @@ use openraft_rt_sim::SimRuntime;
 
 /// One thread, a clock that jumps to the next timer, everything drawn from the seed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Sim;
+pub(crate) struct Sim;
 
 impl Runtime for Sim {
     fn thread<F>(_name: &str, work: F) -> io::Result<()>
@@ -81,15 +81,15 @@ impl AsyncRuntime for Sim {
 
 /// The faults' and the clients' own draws, apart from raft's.
 #[derive(Clone, Debug)]
-pub struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed ^ 0x9E37_79B9_7F4A_7C15)
     }
 
     /// SplitMix64.
-    pub fn roll(&mut self) -> u64 {
+    pub(crate) fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -98,15 +98,15 @@ impl Dice {
     }
 
     /// Below `bound`.
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.roll() % bound
     }
 
-    pub fn in_percent(&mut self, percent: u64) -> bool {
+    pub(crate) fn in_percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    pub fn between_us(&mut self, from: u64, to: u64) -> Duration {
+    pub(crate) fn between_us(&mut self, from: u64, to: u64) -> Duration {
         Duration::from_micros(from + self.below(to - from))
     }
 }
