@@ -51,6 +51,9 @@ pub struct Options {
     /// Bytes of values that one shared watch keeps so that another can join it; beyond it, the next identical watch
     /// opens a stream of its own. Default 16 MiB.
     pub watch_shared_bytes_max: usize,
+    /// Whether servers that a greeting names are used too. Default true; switch it off where servers are reached
+    /// through something that gives them other addresses.
+    pub learn_servers: bool,
     /// The newest revision that the caller knows of: reads of this client are never older. Default 0.
     pub seen: Revision,
 }
@@ -87,6 +90,7 @@ impl Default for Options {
             watch_bytes_max: 4 << 20,
             watch_keys_max: 1_000_000,
             watch_shared_bytes_max: 16 << 20,
+            learn_servers: true,
             seen: Revision::ZERO,
         }
     }
@@ -109,6 +113,7 @@ impl Options {
         "watch_bytes_max",
         "watch_keys_max",
         "watch_shared_bytes_max",
+        "learn_servers",
     ];
 
     /// Sets one option by its name.
@@ -119,6 +124,9 @@ impl Options {
         let named = |refusal: Refusal| invalid(format!("option {name}: {}", refusal.detail));
         let duration = || parse_duration(value).map_err(named);
         let number = || value.parse().map_err(|_| invalid(format!("option {name}: {value:?} is no number")));
+        let truth = || {
+            value.parse::<bool>().map_err(|_| invalid(format!("option {name}: {value:?} is neither true nor false")))
+        };
         match name {
             "connect_timeout" => self.connect_timeout = duration()?,
             "request_timeout" => self.request_timeout = duration()?,
@@ -126,11 +134,8 @@ impl Options {
             "backoff_max" => self.backoff_max = duration()?,
             "session_ttl" => self.session_ttl = duration()?,
             "beat_interval" => self.beat_interval = Some(duration()?),
-            "share_watches" => {
-                self.share_watches = value
-                    .parse()
-                    .map_err(|_| invalid(format!("option {name}: {value:?} is neither true nor false")))?;
-            }
+            "share_watches" => self.share_watches = truth()?,
+            "learn_servers" => self.learn_servers = truth()?,
             "in_flight_max" => self.in_flight_max = number()?,
             "waiting_max" => self.waiting_max = number()?,
             "watch_events_max" => self.watch_events_max = number()?,

@@ -23,9 +23,11 @@ pub(crate) struct Session {
     safe_until: Moment,
     /// It was reported lost. The server may yet go on with it; leases that were reported lost stay so.
     lost: bool,
-    next: u64,
+    next_number: u64,
     waiting: BTreeSet<u64>,
     leases: BTreeMap<LeaseId, Held>,
+    /// When something here must be looked at; kept, since it is asked for at every turn.
+    next: Option<Moment>,
 }
 
 #[derive(Debug)]
@@ -45,9 +47,10 @@ impl Session {
             ttl,
             safe_until: safe_until(asked_at, ttl),
             lost: false,
-            next: 1,
+            next_number: 1,
             waiting: BTreeSet::new(),
             leases: BTreeMap::new(),
+            next: Some(safe_until(asked_at, ttl)),
         }
     }
 
@@ -61,11 +64,11 @@ impl Session {
 
     /// The number of the next mutation, unless so many are unanswered that the session could forget one.
     pub(crate) fn take_number(&mut self, spread_max: u64) -> Option<SequenceNumber> {
-        if self.next - self.acknowledged() > spread_max {
+        if self.next_number - self.acknowledged() > spread_max {
             return None;
         }
-        let number = self.next;
-        self.next += 1;
+        let number = self.next_number;
+        self.next_number += 1;
         self.waiting.insert(number);
         Some(SequenceNumber(number))
     }
@@ -81,7 +84,7 @@ impl Session {
 
     /// Every number up to this one was settled.
     fn acknowledged(&self) -> u64 {
-        self.waiting.first().map_or(self.next, |first| *first) - 1
+        self.waiting.first().map_or(self.next_number, |first| *first) - 1
     }
 
     /// The server had heard of the client when it sent something at `sent`, and the session is alive.
@@ -91,6 +94,7 @@ impl Session {
         for held in self.leases.values_mut() {
             held.safe_until = held.safe_until.max(safe_until(sent, held.ttl));
         }
+        self.look();
     }
 
     /// The server goes on with it after it was reported lost.
@@ -104,18 +108,25 @@ impl Session {
         let ttl = Duration::from_millis(reply.ttl_ms);
         let held = Held { ttl, safe_until: safe_until(asked_at, ttl), ask_at: asked_at + ttl };
         self.leases.insert(reply.lease, held);
+        self.look();
     }
 
     /// Keeps a lease no longer. Returns whether it did.
     pub(crate) fn release(&mut self, lease: LeaseId) -> bool {
-        self.leases.remove(&lease).is_some()
+        let held = self.leases.remove(&lease).is_some();
+        self.look();
+        held
     }
 
     /// When something here must be looked at.
-    pub(crate) fn next_deadline(&self) -> Option<Moment> {
+    pub(crate) const fn next_deadline(&self) -> Option<Moment> {
+        self.next
+    }
+
+    fn look(&mut self) {
         let own = (!self.lost).then_some(self.safe_until);
         let leases = self.leases.values().map(|held| held.safe_until.min(held.ask_at)).min();
-        own.into_iter().chain(leases).min()
+        self.next = own.into_iter().chain(leases).min();
     }
 
     /// The leases that must be taken as lost by now; they are kept no longer. All of them, if the session must be.
@@ -128,17 +139,19 @@ impl Session {
         for lease in &lost {
             self.leases.remove(lease);
         }
+        self.look();
         lost
     }
 
     /// The leases whose holder should ask whether they still are. Each is due once in its TTL.
     pub(crate) fn take_due(&mut self, now: Moment) -> Vec<LeaseId> {
-        let due = self.leases.iter_mut().filter(|(_, held)| now >= held.ask_at);
-        due.map(|(lease, held)| {
+        let mut due = Vec::new();
+        for (lease, held) in self.leases.iter_mut().filter(|(_, held)| now >= held.ask_at) {
             held.ask_at = now + held.ttl;
-            *lease
-        })
-        .collect()
+            due.push(*lease);
+        }
+        self.look();
+        due
     }
 
     /// The session is over: the leases that were kept.

@@ -1,5 +1,8 @@
 //! Where a client comes from.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use hither_client_core::{Enrolment, Error, Options, Url};
@@ -38,6 +41,7 @@ pub struct ClientBuilder {
     agent: Option<String>,
     options: Vec<(String, String)>,
     contexts: Option<Contexts>,
+    runtime: Option<tokio::runtime::Handle>,
 }
 
 impl ClientBuilder {
@@ -127,14 +131,27 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects: returns when a server has greeted the client. Must be called in a Tokio runtime, on which the
-    /// client's background task then runs.
+    /// The Tokio runtime that the client's background task runs on. Default: the one that `connect` is called in.
+    pub fn runtime(mut self, runtime: tokio::runtime::Handle) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Connects: returns when a server has greeted the client.
     ///
     /// # Errors
     /// `InvalidArgument` and `InvalidName` for a setting, `NotFound` for a context, `Unauthenticated` and
     /// `IdentityInvalid` for the identity, `ClusterMismatch` if the server's certificate is of another CA,
     /// `ProtocolMismatch` if it is no Hither server, and `Unavailable` if nobody answers within the connect timeout.
-    pub async fn connect(self) -> Result<Client, Error> {
+    pub async fn connect(mut self) -> Result<Client, Error> {
+        let runtime = self.runtime.take().map_or_else(tokio::runtime::Handle::try_current, Ok).map_err(|error| {
+            Error::caused_by(ErrorCode::InvalidArgument, "name a Tokio runtime, or connect in one", error)
+        })?;
+        let connecting = AbortOnDrop(runtime.spawn(self.connect_here()));
+        connecting.await
+    }
+
+    async fn connect_here(self) -> Result<Client, Error> {
         let (options, identity, kept) = self.resolve().await?;
         driver::start(options, identity, kept).await
     }
@@ -224,6 +241,23 @@ impl ClientBuilder {
         options.seen = self.seen.unwrap_or(options.seen);
         options.agent = self.agent.unwrap_or_else(|| std::mem::take(&mut options.agent));
         Ok(())
+    }
+}
+
+/// A task that ends with whoever waits for it.
+struct AbortOnDrop(tokio::task::JoinHandle<Result<Client, Error>>);
+
+impl Future for AbortOnDrop {
+    type Output = Result<Client, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|ended| ended.unwrap_or_else(|_| Err(crate::client::closed())))
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -24,8 +24,6 @@ use hither_protocol::error::CloseCode;
 const INTERNAL: u64 = 1 << 63;
 /// The longest wait before a request that a server could not take is sent again: its deadline is near.
 const RETRY_MAX: Duration = Duration::from_secs(1);
-/// The core's own requests wait for as long as what waits for them.
-const FOR_EVER: Duration = Duration::from_secs(1 << 32);
 
 impl Core {
     /// The application asks something. `id`: chosen by the shell, below 2^63, never used before. `timeout`: for all of
@@ -48,9 +46,6 @@ impl Core {
             _ => {
                 self.session_waiters.insert(id);
                 self.open_session(now);
-                if let Some(opening) = self.opening {
-                    self.session_deadline(opening, now + self.options.request_timeout);
-                }
             }
         }
         self.settle(now);
@@ -157,20 +152,10 @@ impl Core {
         let mut nonce = [0; 16];
         self.random.fill_bytes(&mut nonce);
         let ttl_ms = u64::try_from(self.options.session_ttl.as_millis()).unwrap_or(u64::MAX);
-        let id = self.ask_quietly(now, Purpose::OpenSession, SessionOpen { ttl_ms, nonce }.into(), FOR_EVER);
+        // If that is not enough, whatever still waits for it leads to another attempt.
+        let timeout = self.options.request_timeout;
+        let id = self.ask_quietly(now, Purpose::OpenSession, SessionOpen { ttl_ms, nonce }.into(), timeout);
         self.opening = Some(id).filter(|id| self.calls.get(*id).is_some());
-    }
-
-    /// Whoever asked for the session waits no longer than this.
-    fn session_deadline(&mut self, opening: u64, deadline: Moment) {
-        if let Some(mut call) = self.calls.remove(opening) {
-            call.deadline = call.deadline.min(deadline);
-            let phase = call.phase;
-            self.calls.insert(opening, call);
-            if let (Some(call), Phase::Sent(..)) = (self.calls.get_mut(opening), phase) {
-                call.phase = phase;
-            }
-        }
     }
 
     /// Gives a mutation its number in the session. False if it has to wait for others to be answered.

@@ -66,7 +66,7 @@ impl Core {
         let endpoint = link.endpoint.clone();
         self.pool.greeted(&endpoint);
         // One address alone is this node's own, under which it may not be reachable from here.
-        if welcome.endpoints.len() > 1 {
+        if self.options.learn_servers && welcome.endpoints.len() > 1 {
             self.pool.learn(welcome.endpoints.iter().filter_map(|endpoint| endpoint.parse().ok()));
         }
         self.seen = self.seen.max(welcome.revision);

@@ -35,6 +35,9 @@ impl Core {
     /// Leases that ran out, and those that must be asked after.
     pub(super) fn check_session(&mut self, now: Moment) {
         let Some(session) = &mut self.session else { return };
+        if session.next_deadline().is_none_or(|at| now < at) {
+            return;
+        }
         let was_lost = session.is_lost();
         let lost = session.take_lost(now);
         let is_lost = session.is_lost();

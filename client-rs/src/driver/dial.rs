@@ -3,12 +3,18 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 
 use hither_client_core::{Endpoint, Error};
 use hither_protocol::ErrorCode;
 use hither_protocol::error::CloseCode;
 use quinn::ConnectionError;
 
+/// How long one address of a server has before the next is tried beside it.
+const HEAD_START: Duration = Duration::from_millis(200);
 /// TLS alerts, which QUIC carries as errors from 0x100.
 const CRYPTO_ERROR: u64 = 0x100;
 const ALERT_NO_APPLICATION_PROTOCOL: u64 = 120;
@@ -21,7 +27,7 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    /// Resolves an endpoint, and connects to the first of its addresses that answers.
+    /// Resolves an endpoint, and connects to that of its addresses that answers first.
     pub(crate) async fn connect(
         &self,
         endpoint: &Endpoint,
@@ -36,15 +42,27 @@ impl Sockets {
                 Error::caused_by(ErrorCode::Unavailable, detail, error)
             })?
             .collect();
-        let mut last = None;
-        for address in addresses {
-            match self.connect_to(address, endpoint, config.clone(), name).await {
+        if addresses.is_empty() {
+            return Err(Error::new(ErrorCode::Unavailable, format!("the name of {endpoint} has no address")));
+        }
+        // One after the other, but none waits for the silence of the one before: `localhost` is often two addresses of
+        // which a server has one.
+        let mut attempts = FuturesUnordered::new();
+        for (number, address) in (0..).zip(addresses) {
+            let config = config.clone();
+            attempts.push(async move {
+                tokio::time::sleep(HEAD_START * number).await;
+                self.connect_to(address, endpoint, config, name).await
+            });
+        }
+        let mut first = None;
+        while let Some(connected) = attempts.next().await {
+            match connected {
                 Ok(connection) => return Ok(connection),
-                Err(error) => last = Some(error),
+                Err(error) => first = first.or(Some(error)),
             }
         }
-        Err(last
-            .unwrap_or_else(|| Error::new(ErrorCode::Unavailable, format!("the name of {endpoint} has no address"))))
+        Err(first.unwrap_or_else(|| Error::new(ErrorCode::Unavailable, format!("{endpoint} has no address"))))
     }
 
     async fn connect_to(

@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use hither_client_core::{Core, Error, Metrics, Options, SessionState, WatchSpec};
 use hither_protocol::message::{LeaseGrantReply, Reply, Request, Stamp};
-use hither_protocol::{ErrorCode, LeaseId, Moment, Revision, SessionId};
+use hither_protocol::{LeaseId, Moment, Revision, SessionId};
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -77,10 +77,8 @@ pub(crate) struct Kept {
     pub(crate) name: String,
 }
 
-/// Makes the client and its task, and waits for the first greeting.
+/// Makes the client and its task, and waits for the first greeting. Called in a Tokio runtime.
 pub(crate) async fn start(options: Options, identity: Identity, kept: Option<Kept>) -> Result<Client, Error> {
-    let runtime = tokio::runtime::Handle::try_current()
-        .map_err(|error| Error::caused_by(ErrorCode::InvalidArgument, "a client connects in a Tokio runtime", error))?;
     let links = Links::new(&identity)?;
     let (commands, receiver) = mpsc::unbounded_channel();
     let (connected, connecting) = oneshot::channel();
@@ -99,7 +97,7 @@ pub(crate) async fn start(options: Options, identity: Identity, kept: Option<Kep
         leaving: false,
         closers: Vec::new(),
     };
-    runtime.spawn(driver.run());
+    tokio::spawn(driver.run());
     connecting.await.unwrap_or_else(|_| Err(closed()))?;
     Ok(Client::new(commands, state, metrics, shared_options))
 }
