@@ -19,16 +19,16 @@ struct Inner {
 }
 
 impl Error {
-    /// An error that changed nothing.
+    /// An error that changed nothing. What is said here never crosses the wire, so it may be as long as it needs.
     #[must_use]
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self::from(Refusal::new(code, detail))
+        Self::from(Refusal { detail: detail.into(), ..Refusal::new(code, "") })
     }
 
     /// An error after which the request may yet take effect.
     #[must_use]
     pub fn unknown(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self::from(Refusal::unknown(code, detail))
+        Self::new(code, detail).maybe_applied()
     }
 
     /// An error with the one that caused it.
@@ -38,7 +38,8 @@ impl Error {
         detail: impl Into<String>,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Self {
-        Self(Arc::new(Inner { refusal: Refusal::new(code, detail), source: Some(source.into()) }))
+        let refusal = Refusal { detail: detail.into(), ..Refusal::new(code, "") };
+        Self(Arc::new(Inner { refusal, source: Some(source.into()) }))
     }
 
     /// The number, the same in every language.

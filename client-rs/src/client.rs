@@ -14,6 +14,10 @@ use crate::driver::{Command, Outcome};
 
 /// A client of a cluster: a cheap handle to clone and share. Its background task ends when the last handle, watch,
 /// lease and registration is gone; [`close`](Self::close) ends it now and says goodbye.
+///
+/// The task runs on the Tokio runtime that the client was connected in: leases are kept and watches are read only while
+/// that runtime runs. A program that enters a current-thread runtime now and then gives the client one of its own with
+/// [`ClientBuilder::runtime`].
 #[derive(Clone, Debug)]
 pub struct Client {
     shared: Arc<Shared>,

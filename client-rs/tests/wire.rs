@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::future::IntoFuture;
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,6 +33,33 @@ async fn a_client_puts_gets_and_watches() {
     assert_eq!(watch.revision(), reply.revision);
     client.close().await;
     assert!(soon("the end", watch.next()).await.is_none());
+}
+
+#[test]
+fn handles_and_calls_go_to_any_thread() {
+    fn everywhere<T: Send + Sync + 'static>() {}
+    fn sent<T: Send + 'static>(_: impl FnOnce(hither::Client) -> T) {}
+    everywhere::<hither::Client>();
+    everywhere::<hither::Lease>();
+    everywhere::<hither::Watch>();
+    everywhere::<hither::Registered>();
+    everywhere::<hither::Error>();
+    sent(|client| client.put("a", "b").into_future());
+    sent(|client| async move { client.close().await });
+}
+
+#[tokio::test]
+async fn a_client_runs_on_the_runtime_that_it_is_given() {
+    let server = Server::start();
+    let builder = server.client().runtime(tokio::runtime::Handle::current());
+    let client = std::thread::spawn(move || {
+        let elsewhere = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        elsewhere.block_on(builder.connect())
+        // The runtime it was connected in is gone.
+    });
+    let client = tokio::task::spawn_blocking(move || client.join().expect("no panic"));
+    let client = soon("connecting", client).await.expect("no panic").expect("a client");
+    client.put("a", "v").await.expect("a put");
 }
 
 #[tokio::test]

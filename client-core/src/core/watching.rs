@@ -77,7 +77,7 @@ impl Watches {
     }
 
     pub(super) fn streams(&self) -> usize {
-        self.carriers.values().filter(|carrier| carrier.wire.is_some()).count()
+        self.wires.len()
     }
 
     pub(super) fn next_deadline(&self, connected: bool) -> Option<Moment> {
