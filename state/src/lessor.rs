@@ -18,20 +18,21 @@
 //! last time that its session was vouched for, the beginning of this leadership and the end of the last stall, whichever
 //! came last. Never twice: while a proposal waits for the log, its leases are in no other.
 
+mod holdings;
 mod proposals;
 mod roster;
 mod wheel;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hither_protocol::message::LeaseRenewReply;
 use hither_protocol::{ErrorCode, LeaseId, LeaseState, Moment, Refusal, SessionId};
 
-use self::proposals::{Flight, Proposals, Verdict};
-use self::roster::{Numbered, Roster};
+use self::holdings::{Hearing, Lease, Session};
+use self::proposals::{Proposals, Verdict};
+use self::roster::Roster;
 use self::wheel::Wheel;
-use crate::{Change, Delta, LeaseRecord, State};
+use crate::{Change, Delta, State};
 
 pub use self::proposals::PROPOSALS_IN_FLIGHT_MAX;
 
@@ -70,65 +71,6 @@ pub struct Lessor {
     stalls: u64,
 }
 
-#[derive(Debug)]
-struct Lease {
-    id: LeaseId,
-    epoch: u64,
-    ttl_ms: u64,
-    heard: Moment,
-    /// What it is bound to; none if it lives by renewals.
-    session: Option<u32>,
-    state: LeaseState,
-    flight: Option<Flight>,
-}
-
-impl Lease {
-    fn is_expiring(&self) -> bool {
-        self.flight.is_some_and(|flight| flight.verdict == Verdict::Expired)
-    }
-}
-
-impl Numbered for Lease {
-    fn number(&self) -> u64 {
-        self.id.0
-    }
-}
-
-#[derive(Debug)]
-struct Session {
-    id: SessionId,
-    heard: Moment,
-    hearing: Hearing,
-    /// Its own lease and those bound to it.
-    leases: BTreeSet<u32>,
-    /// Its own lease.
-    own: Option<u32>,
-    /// How many keys hang on its own lease.
-    own_keys: u64,
-}
-
-impl Session {
-    /// Whether anyone could see that it is suspect. Most sessions hold nothing and are there for retries only.
-    fn is_visible(&self) -> bool {
-        self.leases.len() > 1 || self.own_keys > 0
-    }
-}
-
-impl Numbered for Session {
-    fn number(&self) -> u64 {
-        self.id.0
-    }
-}
-
-/// What is known of a session's client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hearing {
-    /// This leadership has not heard of it yet, and cannot call that silence yet.
-    Unknown,
-    Heard,
-    Silent,
-}
-
 impl Lessor {
     /// The lessor of a node that does not lead yet.
     #[must_use]
@@ -151,7 +93,8 @@ impl Lessor {
     /// fresh TTL, and suspect ones stay so until their client is heard here. What an earlier leadership of this node had
     /// proposed is no longer waited for.
     ///
-    /// `state` must be what the next delta follows upon.
+    /// `state` must be what the next delta follows upon, and must hold all that earlier leaders proposed: an expiry of
+    /// theirs that is applied later would end leases whose renewals were acknowledged here.
     pub fn take_up(&mut self, state: &State, now: Moment) {
         *self = Self {
             leading: true,
@@ -283,9 +226,7 @@ impl Lessor {
             let Some(slot) = self.leases.find(id.0).filter(|&slot| self.leases[slot].epoch == epoch) else { continue };
             if let Some(flight) = self.leases[slot].flight.take() {
                 self.proposals.leave(flight);
-                // Whether it still needs it is seen when it is polled.
-                self.proposals.push(flight.verdict, slot);
-                self.arm(slot);
+                self.settle(slot, self.polled);
             }
         }
     }
@@ -434,101 +375,5 @@ impl Lessor {
         if !self.deadlines.is_armed(slot) && !self.proposals.is_due(Verdict::Expired, slot) {
             self.deadlines.arm(slot, self.deadline(slot));
         }
-    }
-
-    fn insert_lease(&mut self, id: LeaseId, record: &LeaseRecord, hearing: Hearing, now: Moment) {
-        let session = record.session.map(|session| self.session(session, hearing, now));
-        let &LeaseRecord { epoch, ttl_ms, state, .. } = record;
-        let slot = self.leases.insert(Lease { id, epoch, ttl_ms, heard: now, session, state, flight: None });
-        if let Some(session) = session {
-            let session = &mut self.sessions[session];
-            session.leases.insert(slot);
-            if session.id.lease() == id {
-                session.own = Some(slot);
-            }
-            if let Some(own) = session.own {
-                // What hangs on its session may have made it visible.
-                self.settle(own, now);
-            }
-        }
-        self.settle(slot, now);
-    }
-
-    fn update_lease(&mut self, slot: u32, record: &LeaseRecord, now: Moment) {
-        let lease = &mut self.leases[slot];
-        let is_new_epoch = record.epoch != lease.epoch;
-        lease.epoch = record.epoch;
-        lease.state = record.state;
-        // A proposal is over once the lease is not any more as it must be for that to take effect. An expiry is not: a
-        // lease that is marked suspect by what stood in the log before still ends.
-        let is_over = |flight: &mut Flight| match flight.verdict {
-            _ if is_new_epoch => true,
-            Verdict::Suspect => record.state != LeaseState::Alive,
-            Verdict::Alive => record.state != LeaseState::Suspect,
-            Verdict::Expired => false,
-        };
-        if let Some(flight) = lease.flight.take_if(is_over) {
-            self.proposals.leave(flight);
-        }
-        self.settle(slot, now);
-    }
-
-    fn remove_lease(&mut self, slot: u32) {
-        self.deadlines.disarm(slot);
-        self.proposals.remove(slot);
-        let lease = self.leases.remove(slot);
-        if let Some(flight) = lease.flight {
-            self.proposals.leave(flight);
-        }
-        if let Some(session) = lease.session.map(|session| &mut self.sessions[session]) {
-            session.leases.remove(&slot);
-            session.own = session.own.filter(|&own| own != slot);
-        }
-    }
-
-    /// The slot of a session, which is taken in if it is new: its own lease is granted before it is told of.
-    fn session(&mut self, id: SessionId, hearing: Hearing, now: Moment) -> u32 {
-        if let Some(slot) = self.sessions.find(id.0) {
-            return slot;
-        }
-        let session = Session { id, heard: now, hearing, leases: BTreeSet::new(), own: None, own_keys: 0 };
-        let slot = self.sessions.insert(session);
-        self.silences.arm(slot, now + self.config.silence);
-        slot
-    }
-
-    fn remove_session(&mut self, id: SessionId) {
-        let Some(slot) = self.sessions.find(id.0) else { return };
-        // They ended with it and are gone already.
-        while let Some(&lease) = self.sessions[slot].leases.first() {
-            self.remove_lease(lease);
-        }
-        self.silences.disarm(slot);
-        self.sessions.remove(slot);
-    }
-
-    /// A key hangs on this lease from now on.
-    fn attach(&mut self, lease: Option<LeaseId>, now: Moment) {
-        let Some(slot) = self.owner(lease) else { return };
-        let session = &mut self.sessions[slot];
-        session.own_keys += 1;
-        if session.own_keys == 1
-            && let Some(own) = session.own
-        {
-            self.settle(own, now);
-        }
-    }
-
-    /// A key no longer hangs on this lease.
-    fn detach(&mut self, lease: Option<LeaseId>) {
-        if let Some(slot) = self.owner(lease) {
-            let keys = &mut self.sessions[slot].own_keys;
-            *keys = keys.saturating_sub(1);
-        }
-    }
-
-    /// The session whose own lease this is.
-    fn owner(&self, lease: Option<LeaseId>) -> Option<u32> {
-        self.sessions.find(lease?.0)
     }
 }
