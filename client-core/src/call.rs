@@ -13,6 +13,7 @@ use crate::link::LinkId;
 pub(crate) struct Call {
     pub(crate) purpose: Purpose,
     pub(crate) request: Request,
+    pub(crate) begun: Moment,
     pub(crate) deadline: Moment,
     pub(crate) phase: Phase,
     pub(crate) token: Option<(SessionId, SequenceNumber)>,
@@ -53,10 +54,11 @@ pub(crate) enum Phase {
 }
 
 impl Call {
-    pub(crate) const fn new(purpose: Purpose, request: Request, deadline: Moment) -> Self {
+    pub(crate) const fn new(purpose: Purpose, request: Request, begun: Moment, deadline: Moment) -> Self {
         Self {
             purpose,
             request,
+            begun,
             deadline,
             phase: Phase::Waiting,
             token: None,

@@ -102,27 +102,31 @@ impl ServerPool {
         self.servers.first().and_then(|server| server.error.clone())
     }
 
-    /// Why no server could be reached within `timeout`, with the cause at each that gave one.
-    pub(crate) fn unreachable(&self, timeout: Duration) -> Error {
-        let mut said = self.servers.iter().filter_map(|server| server.error.as_ref()).filter(|error| is_telling(error));
-        if let (Some(error), None) = (said.next(), said.next())
+    /// Why no server could be reached in the time that was `waited`, with the cause at each that gave one. `before`:
+    /// why the last connection ended.
+    pub(crate) fn unreachable(&self, waited: Duration, before: Option<&Error>) -> Error {
+        let mut causes: Vec<&Error> = self.servers.iter().filter_map(|server| server.error.as_ref()).collect();
+        causes.retain(|error| error.code() != ErrorCode::Timeout);
+        if let [error] = causes[..]
             && (self.servers.len() == 1 || is_fatal(error))
         {
             return error.clone();
         }
-        let servers: Vec<String> = self.servers.iter().map(|server| server.endpoint.to_string()).collect();
-        let mut error = no_answer(&servers.join(", "), timeout);
-        let causes: Vec<&str> = self
-            .servers
-            .iter()
-            .filter_map(|server| server.error.as_ref())
-            .filter(|error| is_telling(error))
-            .map(Error::detail)
-            .collect();
         if !causes.is_empty() {
-            error = Error::new(ErrorCode::Unavailable, format!("no server can be reached: {}", causes.join("; ")));
+            let causes: Vec<&str> = causes.into_iter().map(Error::detail).collect();
+            return Error::new(ErrorCode::Unavailable, format!("no server can be reached: {}", causes.join("; ")));
         }
-        error
+        let servers: Vec<String> = self.servers.iter().map(|server| server.endpoint.to_string()).collect();
+        let servers = servers.join(", ");
+        match before {
+            None => no_answer(&servers, waited),
+            Some(before) => {
+                let waited = format_duration(waited);
+                let detail =
+                    format!("no connection to {servers} within {waited}; the last one ended: {}", before.detail());
+                Error::new(ErrorCode::Unavailable, detail)
+            }
+        }
     }
 }
 
@@ -141,15 +145,10 @@ pub(crate) fn is_fatal(error: &Error) -> bool {
     )
 }
 
-/// An error that says more than that nobody answered.
-fn is_telling(error: &Error) -> bool {
-    error.code() != ErrorCode::Timeout
-}
-
-/// Nobody answered within `timeout`.
+/// Nobody answered in the time that was `waited`, however long that is said to be.
 #[must_use]
-pub fn no_answer(servers: &str, timeout: Duration) -> Error {
-    let within = format_duration(timeout);
+pub fn no_answer(servers: &str, waited: Duration) -> Error {
+    let within = format_duration(waited);
     Error::new(
         ErrorCode::Unavailable,
         format!(
@@ -206,8 +205,11 @@ mod tests {
     #[test]
     fn silence_is_reported_with_host_port_and_time() {
         let pool = ServerPool::new(&endpoints(2));
-        let error = pool.unreachable(Duration::from_secs(2));
+        let error = pool.unreachable(Duration::from_secs(2), None);
         assert_eq!(error.code(), ErrorCode::Unavailable);
         assert!(error.detail().contains("a:1, a:2 within 2s"), "{error}");
+        let before = Error::new(ErrorCode::ShuttingDown, "it went down");
+        let error = pool.unreachable(Duration::from_millis(500), Some(&before));
+        assert!(error.detail().contains("within 500ms") && error.detail().contains("it went down"), "{error}");
     }
 }

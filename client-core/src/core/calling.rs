@@ -14,7 +14,6 @@ use rand::RngCore;
 use super::{Action, Core, Signal};
 use crate::backoff::{ceiling, jitter};
 use crate::call::{Call, Phase, Purpose};
-use crate::duration::format_duration;
 use crate::error::Error;
 use crate::link::LinkId;
 use crate::session::Session;
@@ -91,7 +90,7 @@ impl Core {
 
     fn begin(&mut self, now: Moment, id: u64, purpose: Purpose, request: Request, timeout: Option<Duration>) {
         let deadline = now + timeout.unwrap_or(self.options.request_timeout);
-        let call = Call::new(purpose, request, deadline);
+        let call = Call::new(purpose, request, now, deadline);
         let refused = if self.is_closed() {
             Some(closed())
         } else if self.calls.waiting() >= self.options.waiting_max {
@@ -448,13 +447,7 @@ impl Core {
                 "the request was not sent before its deadline: too many are on their way",
             );
         }
-        let error = self.pool.unreachable(self.options.connect_timeout);
-        let within = format_duration(self.options.connect_timeout);
-        if error.detail().contains(&within) {
-            // The call may have had less time than an attempt to connect.
-            return Error::new(ErrorCode::Unavailable, error.detail());
-        }
-        error
+        self.pool.unreachable(call.deadline.since(call.begun), self.last_loss.as_ref())
     }
 
     /// Takes every repeatable call off a connection that is no more. Returns them, in the order they were sent.

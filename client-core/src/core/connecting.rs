@@ -168,7 +168,9 @@ impl Core {
             .map(|(id, link)| (*id, link.endpoint.clone()))
             .collect();
         for (id, endpoint) in overdue {
-            let error = no_answer(&endpoint.to_string(), self.options.connect_timeout);
+            let silence = no_answer(&endpoint.to_string(), self.options.connect_timeout);
+            // Silence is told with the time that whoever asks has waited.
+            let error = Error::new(ErrorCode::Timeout, silence.detail());
             self.hang_up(id, CloseCode::Moved);
             self.lost_attempt(now, &endpoint, error);
         }
@@ -179,7 +181,7 @@ impl Core {
         }
         if self.connect_by.is_some_and(|by| now >= by) {
             self.connect_by = None;
-            let error = self.pool.unreachable(self.options.connect_timeout);
+            let error = self.pool.unreachable(self.options.connect_timeout, None);
             self.signals.push_back(Signal::Connected(Err(error)));
         }
     }
@@ -223,6 +225,7 @@ impl Core {
                     let wait = self.backoff.next(&mut self.random);
                     self.dial_at = Some(self.dial_at.map_or(now + wait, |at| at.min(now + wait)));
                 }
+                self.last_loss = Some(error.clone());
                 self.note(Note::Lost { endpoint, error });
             }
             Phase::Dialing { .. } | Phase::Greeting { .. } => self.failed(now, id, error),

@@ -197,6 +197,8 @@ pub struct Core {
     next_link: u64,
     active: Option<LinkId>,
     silent: bool,
+    /// Why the last connection ended.
+    last_loss: Option<Error>,
     dial_at: Option<Moment>,
     /// Until when the first greeting is awaited.
     connect_by: Option<Moment>,
@@ -238,6 +240,7 @@ impl Core {
             next_link: 1,
             active: None,
             silent: false,
+            last_loss: None,
             dial_at: Some(now),
             connect_by,
             closing: None,

@@ -67,8 +67,8 @@ struct Wire {
 #[derive(Debug)]
 struct Subscriber {
     carrier: u64,
-    /// Until when it waits to be opened; none once it is.
-    opening: Option<Moment>,
+    /// Since when and until when it waits to be opened; none once it is.
+    opening: Option<(Moment, Moment)>,
 }
 
 impl Watches {
@@ -124,7 +124,7 @@ impl Core {
         }
         let deadline = now + timeout.unwrap_or(self.options.request_timeout);
         match self.joinable(&spec) {
-            Some(key) => self.join(id, key, deadline),
+            Some(key) => self.join(now, id, key, deadline),
             None => self.open(now, id, spec, deadline),
         }
         self.settle(now);
@@ -202,7 +202,7 @@ impl Core {
         (carrier.stream.view().is_complete() && !carrier.paused && fresh).then_some(key)
     }
 
-    fn join(&mut self, id: u64, key: u64, deadline: Moment) {
+    fn join(&mut self, now: Moment, id: u64, key: u64, deadline: Moment) {
         let Some(carrier) = self.watches.carriers.get_mut(&key) else { return };
         carrier.subscribers.push(id);
         let created = carrier.stream.is_created();
@@ -213,7 +213,7 @@ impl Core {
             events: carrier.stream.view().snapshot(),
             folded: false,
         });
-        self.add_subscriber(id, key, deadline);
+        self.add_subscriber(now, id, key, deadline);
         if created {
             let revision = position.unwrap_or_default();
             self.opened(id, revision);
@@ -223,7 +223,7 @@ impl Core {
         }
     }
 
-    fn open(&mut self, _now: Moment, id: u64, spec: WatchSpec, deadline: Moment) {
+    fn open(&mut self, now: Moment, id: u64, spec: WatchSpec, deadline: Moment) {
         let shared = self.options.share_watches && is_shareable(&spec);
         let view = View::new(self.options.watch_keys_max, self.options.watch_shared_bytes_max, shared);
         let name = share_key(&spec);
@@ -234,7 +234,7 @@ impl Core {
         {
             carrier.stream.keep_to_itself();
         }
-        self.add_subscriber(id, key, deadline);
+        self.add_subscriber(now, id, key, deadline);
         self.subscribe(key);
     }
 
@@ -245,8 +245,8 @@ impl Core {
         key
     }
 
-    fn add_subscriber(&mut self, id: u64, carrier: u64, deadline: Moment) {
-        self.watches.subscribers.insert(id, Subscriber { carrier, opening: Some(deadline) });
+    fn add_subscriber(&mut self, now: Moment, id: u64, carrier: u64, deadline: Moment) {
+        self.watches.subscribers.insert(id, Subscriber { carrier, opening: Some((now, deadline)) });
         self.watches.deadlines.insert((deadline, id));
     }
 
@@ -432,7 +432,7 @@ impl Core {
 
     fn opened(&mut self, id: u64, revision: Revision) {
         let Some(subscriber) = self.watches.subscribers.get_mut(&id) else { return };
-        if let Some(deadline) = subscriber.opening.take() {
+        if let Some((_, deadline)) = subscriber.opening.take() {
             self.watches.deadlines.remove(&(deadline, id));
             self.signals.push_back(Signal::Opened { id, outcome: Ok(revision) });
         }
@@ -474,7 +474,7 @@ impl Core {
 
     fn remove_subscriber(&mut self, id: u64) {
         let Some(subscriber) = self.watches.subscribers.remove(&id) else { return };
-        if let Some(deadline) = subscriber.opening {
+        if let Some((_, deadline)) = subscriber.opening {
             self.watches.deadlines.remove(&(deadline, id));
         }
         let key = subscriber.carrier;
@@ -531,6 +531,12 @@ impl Core {
         let overdue: Vec<u64> =
             self.watches.deadlines.iter().take_while(|(deadline, _)| *deadline <= now).map(|(_, id)| *id).collect();
         for id in overdue {
+            let waited = self
+                .watches
+                .subscribers
+                .get(&id)
+                .and_then(|subscriber| subscriber.opening)
+                .map_or(Duration::ZERO, |(since, until)| until.since(since));
             let last = self
                 .watches
                 .subscribers
@@ -541,7 +547,7 @@ impl Core {
                 if self.active.is_some() && !self.silent {
                     Error::new(ErrorCode::Timeout, "the server did not open the watch before the deadline")
                 } else {
-                    self.pool.unreachable(self.options.connect_timeout)
+                    self.pool.unreachable(waited, self.last_loss.as_ref())
                 }
             });
             self.metrics.timeouts += 1;
