@@ -5,6 +5,7 @@
 //! identities ([`Book`]) is data like any other, in the server's own namespace.
 
 mod authority;
+mod book;
 mod endpoint_keys;
 mod files;
 mod principal;
@@ -21,8 +22,10 @@ use hither_protocol::{ClusterId, NodeId, UnixMillis};
 use zeroize::Zeroizing;
 
 pub use authority::{Authority, Issued};
+pub(crate) use book::{Book, Denied};
 pub(crate) use endpoint_keys::EndpointKeys;
-pub(crate) use principal::{Kind, Principal, PrincipalError};
+pub(crate) use principal::{Kind, Principal};
+pub(crate) use record::IDENTITIES;
 pub(crate) use server_certificate::ServerCertificate;
 
 use files::Folder;

@@ -1,0 +1,64 @@
+//! The bounds of the transport. The library's defaults would let one client pin hundreds of megabytes.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
+
+use crate::config::ClientsConfig;
+use crate::identity::EndpointKeys;
+
+/// QUIC version 1, and none of its drafts.
+const VERSION: u32 = 1;
+/// Streams that a client may have open: the two lanes and some requests with a large body. Each allowed stream costs
+/// memory whether it is used or not.
+pub(crate) const STREAMS_MAX: u32 = 32;
+/// What a client may send on one stream before it is read.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// What a client may send on all streams before it is read.
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// What may be on its way to one client: a client that does not read costs no more than this.
+const SEND_WINDOW_BYTES: u64 = 4 << 20;
+/// Handshakes that may be under way at once.
+const INCOMING_MAX: usize = 1_024;
+/// What one client may send before its handshake is taken up.
+const INCOMING_BUFFER_BYTES: u64 = 64 * 1024;
+/// What all of them may.
+const INCOMING_BUFFERS_BYTES: u64 = 16 << 20;
+/// Between two stateless resets. The library's 20 ms would let ten thousand clients of a restarted node wait for minutes.
+const RESET_INTERVAL: Duration = Duration::from_micros(100);
+
+pub(super) fn endpoint_config(keys: &EndpointKeys) -> EndpointConfig {
+    let mut config = EndpointConfig::new(Arc::new(keys.reset()));
+    let connection_id = keys.connection_id();
+    config
+        .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(connection_id)))
+        .supported_versions(vec![VERSION])
+        .min_reset_interval(RESET_INTERVAL);
+    config
+}
+
+pub(super) fn server_config(
+    clients: &ClientsConfig,
+    tls: Arc<dyn quinn_proto::crypto::ServerConfig>,
+) -> io::Result<ServerConfig> {
+    let mut transport = TransportConfig::default();
+    let idle = IdleTimeout::try_from(clients.idle_timeout).map_err(io::Error::other)?;
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .send_window(SEND_WINDOW_BYTES)
+        .datagram_receive_buffer_size(None)
+        .max_idle_timeout(Some(idle));
+    let mut config = ServerConfig::with_crypto(tls);
+    config
+        .transport_config(Arc::new(transport))
+        .max_incoming(INCOMING_MAX)
+        .incoming_buffer_size(INCOMING_BUFFER_BYTES)
+        .incoming_buffer_size_total(INCOMING_BUFFERS_BYTES);
+    Ok(config)
+}

@@ -1,0 +1,100 @@
+//! Requests, from the door to the answer. Every lane and every language ends here, and every request goes the same way:
+//! the state's door lets it in or refuses it, then it is carried out. Nothing here knows of frames or streams.
+
+mod identity;
+mod lease;
+mod pages;
+mod read;
+mod status;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hither_protocol::error::LeaderHint;
+use hither_protocol::message::{Consistency, Context, Reply, Request, Stamp};
+use hither_protocol::{NodeId, Refusal};
+use hither_state::door::{self, Admitted, Caller};
+
+use crate::engine::Engine;
+use crate::identity::{Book, Identity, now};
+use crate::session::Registry;
+
+pub(crate) use pages::Pages;
+
+/// Carries requests out.
+pub(crate) struct Service {
+    pub(crate) engine: Engine,
+    pub(crate) identity: Identity,
+    pub(crate) book: Book,
+    pub(crate) registry: Arc<Registry>,
+    /// What clients are told to connect to.
+    pub(crate) advertised: String,
+    started: Instant,
+}
+
+/// An answer.
+pub(crate) enum Answer {
+    /// In one frame.
+    Whole(Stamp, Reply),
+    /// A list, a frame at a time.
+    Pages(Pages),
+}
+
+impl Service {
+    pub(crate) fn new(
+        engine: Engine,
+        identity: Identity,
+        book: Book,
+        registry: Arc<Registry>,
+        advertised: String,
+    ) -> Self {
+        Self { engine, identity, book, registry, advertised, started: Instant::now() }
+    }
+
+    /// Answers a request.
+    ///
+    /// # Errors
+    /// The refusal that the client gets.
+    pub(crate) async fn call(&self, caller: &Caller, context: &Context, request: Request) -> Result<Answer, Refusal> {
+        match door::admit(caller, context, request, now())? {
+            Admitted::Propose(command) => self.engine.propose(command).await.map(whole),
+            Admitted::Read(read) => self.read(caller, read).await,
+            Admitted::Lease(request) => self.lease(caller, request).await.map(whole),
+            Admitted::Identity(request) => self.identities(caller, request).await.map(whole),
+            Admitted::Status => Ok(whole(self.status().await)),
+        }
+    }
+
+    /// Client addresses of the cluster's nodes.
+    pub(crate) fn endpoints(&self) -> Vec<String> {
+        vec![self.advertised.clone()]
+    }
+
+    /// Who leads and where, as far as this node can tell clients.
+    pub(crate) fn leader(&self) -> Option<LeaderHint> {
+        let leader = self.engine.leadership().leader?;
+        (leader == self.node()).then(|| LeaderHint { node: leader, address: self.advertised.clone() })
+    }
+
+    pub(crate) fn node(&self) -> NodeId {
+        self.engine.identity().1
+    }
+
+    /// Where an answer comes from that needs no agreement: the state as it is here, however old.
+    pub(crate) async fn stamp_of_now(&self) -> Stamp {
+        match self.engine.barrier(Consistency::Stale { max_age_ms: u64::MAX }).await {
+            Ok(stamp) => stamp,
+            // Nobody was ever heard of who leads.
+            Err(_) => Stamp {
+                revision: self.engine.machine().state.read().revision(),
+                term: self.engine.leadership().term,
+                node: self.node(),
+                age_ms: u64::MAX,
+            },
+        }
+    }
+}
+
+fn whole((stamp, reply): (Stamp, Reply)) -> Answer {
+    Answer::Whole(stamp, reply)
+}

@@ -1,0 +1,87 @@
+//! The request lane: many requests at once over one stream, answered as they are done, in as few writes as possible.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use hither_protocol::codec::{Decoder, Frame};
+use hither_protocol::error::CloseCode;
+use hither_protocol::message::encode_refusal;
+use hither_protocol::{ErrorCode, Refusal, RequestNumber};
+use quinn::{RecvStream, SendStream};
+
+use super::answer::{Large, Outcome, encode_small, work};
+use super::connection::Connection;
+use super::refusals::refuse_and_close;
+use super::{Plane, priority};
+
+/// Bytes taken off the stream at once: as many as its window.
+const READ_BYTES: usize = 256 * 1024;
+/// Bytes of answers after which they are written, though more are ready.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// Serves the lane until either side ends it.
+pub(super) async fn serve(plane: Arc<Plane>, connection: Arc<Connection>, mut send: SendStream, mut recv: RecvStream) {
+    let _ = send.set_priority(priority::REQUESTS);
+    let mut decoder = Decoder::default();
+    let mut working = FuturesUnordered::new();
+    let mut out = BytesMut::new();
+    let mut is_open = true;
+    let in_flight_max = plane.clients.requests_in_flight_max;
+    loop {
+        // What stands in the decoder beyond the bound waits there, and what is not in it yet waits at the client.
+        while working.len() < in_flight_max {
+            match decoder.next_frame() {
+                Ok(Some(frame)) => working.push(one(&plane, &connection, frame)),
+                Ok(None) => break,
+                Err(error) => {
+                    let refusal = Refusal::new(ErrorCode::FrameTooLarge, error.to_string());
+                    connection.count_error(&plane, &refusal);
+                    let code = CloseCode::FrameTooLarge;
+                    return refuse_and_close(&connection.quic, send, RequestNumber(0), &refusal, code).await;
+                }
+            }
+        }
+        // Whatever is done by now goes out together.
+        while out.len() < WRITE_BYTES {
+            let Some(Some(outcome)) = working.next().now_or_never() else { break };
+            encode(&mut out, outcome);
+        }
+        if !out.is_empty() {
+            if send.write_chunk(out.split().freeze()).await.is_err() {
+                return;
+            }
+            continue;
+        }
+        if !is_open && working.is_empty() {
+            let _ = send.finish();
+            return;
+        }
+        tokio::select! {
+            Some(outcome) = working.next(), if !working.is_empty() => encode(&mut out, outcome),
+            chunk = recv.read_chunk(READ_BYTES, true), if is_open && working.len() < in_flight_max => match chunk {
+                Ok(Some(chunk)) => decoder.push(&chunk.bytes),
+                Ok(None) => {
+                    is_open = false;
+                    if decoder.pending_bytes() > 0 {
+                        let refusal = Refusal::new(ErrorCode::InvalidFrame, "the lane ended within a frame");
+                        connection.count_error(&plane, &refusal);
+                        encode_refusal(&mut out, RequestNumber(0), &refusal);
+                    }
+                }
+                Err(_) => return,
+            },
+        }
+    }
+}
+
+async fn one(plane: &Plane, connection: &Connection, frame: Frame) -> Outcome {
+    work(plane, connection, frame, Large::OwnStream).await
+}
+
+fn encode(out: &mut BytesMut, outcome: Outcome) {
+    if let Outcome::Small(number, answer) = outcome {
+        encode_small(out, number, &answer);
+    }
+}

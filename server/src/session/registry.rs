@@ -1,0 +1,127 @@
+//! The connections that are open, by what they are looked for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hither_protocol::SessionId;
+use hither_protocol::error::CloseCode;
+use hither_state::watch::ConnectionId;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::connection::Connection;
+use crate::identity::{Book, Denied};
+
+/// All welcomed connections of this node.
+#[derive(Default)]
+pub(crate) struct Registry {
+    open: Mutex<Open>,
+    last_id: AtomicU64,
+    /// Connections to wake, left by the applier for the plane's own thread.
+    woken: Mutex<Vec<ConnectionId>>,
+    some_woken: Notify,
+}
+
+#[derive(Default)]
+struct Open {
+    connections: HashMap<ConnectionId, Arc<Connection>>,
+    /// Which connection speaks for the client of a session: the one that took it up last.
+    speakers: HashMap<SessionId, ConnectionId>,
+}
+
+impl Registry {
+    /// A number that no other connection of this process has.
+    pub(crate) fn next_id(&self) -> ConnectionId {
+        ConnectionId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    pub(super) fn insert(&self, connection: Arc<Connection>) {
+        self.open.lock().connections.insert(connection.id, connection);
+    }
+
+    pub(super) fn remove(&self, connection: &Connection) {
+        let mut open = self.open.lock();
+        open.connections.remove(&connection.id);
+        if let Some(session) = connection.session()
+            && open.speakers.get(&session) == Some(&connection.id)
+        {
+            open.speakers.remove(&session);
+        }
+    }
+
+    /// Connections open.
+    pub(crate) fn len(&self) -> usize {
+        self.open.lock().connections.len()
+    }
+
+    /// Connections that an identity has open.
+    pub(crate) fn connections_of(&self, name: &str) -> u32 {
+        let open = self.open.lock();
+        let count = open.connections.values().filter(|connection| connection.caller.name == name).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn claim(&self, session: SessionId, connection: ConnectionId) {
+        self.open.lock().speakers.insert(session, connection);
+    }
+
+    pub(super) fn disclaim(&self, session: SessionId, connection: ConnectionId) {
+        let mut open = self.open.lock();
+        if open.speakers.get(&session) == Some(&connection) {
+            open.speakers.remove(&session);
+        }
+    }
+
+    /// Whether a connection speaks for the session's client, or another one does by now.
+    pub(super) fn speaks_for(&self, connection: ConnectionId, session: SessionId) -> bool {
+        self.open.lock().speakers.get(&session) == Some(&connection)
+    }
+
+    /// Closes the connections of every identity that the book no longer lets in.
+    pub(crate) fn close_revoked(&self, book: &Book) {
+        for connection in self.all() {
+            match book.check(&connection.principal) {
+                Ok(_) => {}
+                Err(Denied::Revoked) => connection.close(CloseCode::IdentityRevoked),
+                Err(Denied::Invalid) => connection.close(CloseCode::IdentityInvalid),
+            }
+        }
+    }
+
+    /// Called by the applier, on its own thread, once for each batch: leaves a note and goes on.
+    pub(crate) fn wake(&self, connections: &[ConnectionId]) {
+        self.woken.lock().extend_from_slice(connections);
+        self.some_woken.notify_one();
+    }
+
+    /// Wakes every connection.
+    pub(crate) fn wake_all(&self) {
+        self.all().iter().for_each(|connection| connection.wake.notify_one());
+    }
+
+    /// Hands the notes of the applier out, on the plane's thread. `own` is told of the connection that is not a client's.
+    pub(crate) async fn hand_out_wakes(&self, own: ConnectionId, tell_own: &Notify) {
+        loop {
+            self.some_woken.notified().await;
+            let woken = std::mem::take(&mut *self.woken.lock());
+            let open = self.open.lock();
+            for id in woken {
+                if id == own {
+                    tell_own.notify_one();
+                } else if let Some(connection) = open.connections.get(&id) {
+                    connection.wake.notify_one();
+                }
+            }
+        }
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Connection>> {
+        self.open.lock().connections.values().cloned().collect()
+    }
+
+    /// Requests under way on all connections.
+    pub(crate) fn requests_in_flight(&self) -> usize {
+        self.all().iter().map(|connection| connection.in_flight.len()).sum()
+    }
+}

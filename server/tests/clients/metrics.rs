@@ -1,0 +1,70 @@
+use std::net::SocketAddr;
+
+use hither_protocol::KeyRange;
+use hither_protocol::message::Start;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::harness::{Server, within};
+
+/// Status and body of a page of the admin port.
+pub async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    get_as(address, path, "localhost").await
+}
+
+async fn get_as(address: SocketAddr, path: &str, host: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.expect("connects");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("writes");
+    let mut answer = String::new();
+    within("an answer", stream.read_to_string(&mut answer)).await.expect("reads");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, body.to_owned())
+}
+
+#[tokio::test]
+async fn a_node_that_serves_says_it_is_healthy_and_ready() {
+    let server = Server::start().await;
+    let address = server.node.admin_addr().expect("listens");
+    assert_eq!(get(address, "/healthz").await, (200, "ok\n".to_owned()));
+    assert_eq!(get(address, "/readyz").await, (200, "ok\n".to_owned()));
+    assert_eq!(get(address, "/elsewhere").await.0, 404);
+    assert_eq!(get_as(address, "/metrics", "evil.example").await.0, 421);
+}
+
+#[tokio::test]
+async fn what_clients_do_is_counted() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    let (_stream, _) = client.watch(1, KeyRange::All, Start::Now).await;
+    client.put("a", "1").await;
+    client.get("a").await;
+    client.get("b").await;
+    let (_, text) = get(server.node.admin_addr().expect("listens"), "/metrics").await;
+    for line in [
+        "hither_requests_total{op=\"Put\",code=\"Ok\",agent=\"test/1\"} 1",
+        "hither_requests_total{op=\"Get\",code=\"Ok\",agent=\"test/1\"} 2",
+        "hither_client_requests_total{client=\"admin\"} 3",
+        "hither_client_watches{client=\"admin\"} 1",
+        "hither_connections 1",
+        "hither_leader 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+    for name in
+        ["hither_log_sync_seconds_bucket", "hither_watch_lag_revisions", "hither_leases", "hither_proposals_waiting"]
+    {
+        assert!(text.contains(name), "{name}");
+    }
+    drop(client);
+    within("the watch is counted no more", async {
+        loop {
+            let (_, text) = get(server.node.admin_addr().expect("listens"), "/metrics").await;
+            if text.contains("hither_client_watches{client=\"admin\"} 0") && text.contains("hither_connections 0") {
+                break;
+            }
+        }
+    })
+    .await;
+}
