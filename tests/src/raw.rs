@@ -122,9 +122,13 @@ impl Raw {
 
     /// Opens a lane.
     pub async fn lane(&self) -> Lane {
-        let (send, receive) =
-            within("a stream", AT_ONCE, self.connection.open_bi()).await.expect("streams are granted");
-        Lane { send, receive, decoder: Decoder::default() }
+        self.try_lane().await.expect("the connection is open, and streams are granted")
+    }
+
+    /// Opens a lane; none if the server has closed the connection.
+    pub async fn try_lane(&self) -> Option<Lane> {
+        let (send, receive) = within("a stream", AT_ONCE, self.connection.open_bi()).await.ok()?;
+        Some(Lane { send, receive, decoder: Decoder::default() })
     }
 
     /// Says hello on the first lane and waits for the welcome; then opens the second, for requests.

@@ -25,11 +25,11 @@ async fn refused(node: &Node, certificates: &Certificates) -> anyhow::Result<()>
     let friend = node.client().connect().await?;
     // In TLS 1.3 the client may believe for a moment that it is connected; it is never answered.
     if let Ok(raw) = Raw::connect(node.addr(), ALPN_CLIENT, certificates).await {
-        let mut lane = raw.lane().await;
-        lane.say(0, &hello()).await;
-        assert!(lane.next().await.is_none(), "a stranger was welcomed");
+        if let Some(mut lane) = raw.try_lane().await {
+            lane.say(0, &hello()).await;
+            assert!(lane.next().await.is_none(), "a stranger was welcomed");
+        }
         raw.closed().await;
-        assert!(!raw.is_open());
     }
     friend.put("s/a", "1").await?;
     assert_eq!(friend.metrics().reconnects, 0, "a stranger disturbed a friend");
