@@ -184,6 +184,21 @@ fn a_deadline_is_kept_whatever_the_call_waits_for() {
 }
 
 #[test]
+fn an_unreachable_cluster_is_reported_with_the_time_waited_and_why_the_last_connection_ended() {
+    let (mut world, link) = World::connected(options(1));
+    world.lose(link);
+    world.core.handle_call(world.now, 1, get("a"), Some(400 * MS));
+    world.sleep(SECOND);
+    let error = world.signals.iter().find_map(|signal| match signal {
+        Signal::Answered { id: 1, outcome: Err(error) } => Some(error.clone()),
+        _ => None,
+    });
+    let error = error.expect("an error");
+    assert_eq!(error.code(), ErrorCode::Unavailable);
+    assert!(error.detail().contains("s:1 within 400ms") && error.detail().contains("cut"), "{error}");
+}
+
+#[test]
 fn the_server_learns_how_long_the_caller_still_waits() {
     let mut world = World::new(options(1));
     world.core.handle_call(world.now, 1, get("a"), Some(3 * SECOND));
