@@ -311,3 +311,21 @@ fn a_mark_from_elsewhere_does_not_call_an_expiry_back() {
     assert_eq!(world.live(ms(900)), []);
     assert_eq!(world.standing(session.lease()), Some((LeaseState::Alive, 2)));
 }
+
+#[test]
+fn a_lease_whose_expiry_is_proposed_is_in_no_other_proposal() {
+    let mut world = World::new();
+    let session = world.open(10_000);
+    let lease = world.bind(session, 3_000);
+    world.live(ms(1_200));
+    assert!(world.lessor.handle_vouch(session, world.now));
+    // Both are due to be marked alive, but nobody asks for that.
+    let mut expired = Vec::new();
+    for _ in 0..40 {
+        world.pass(ms(100));
+        expired.extend(world.lessor.poll_expired(world.now));
+    }
+    assert_eq!(expired, [(lease, 1)]);
+    assert!(world.lessor.handle_vouch(session, world.now));
+    assert_eq!(world.lessor.poll_alive(world.now), [(session.lease(), 1)]);
+}
