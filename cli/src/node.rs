@@ -9,6 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use hither_protocol::UnixMillis;
 use hither_server::engine::{DiskReserve, Engine, EngineConfig};
 use hither_server::{Config, ConfigError, Identity, IdentityError, Node, NodeError, Overrides, identity};
+use hither_state::StateLimits;
+use hither_state::watch::HubConfig;
 use hither_storage::{DataDir, StorageError, free_bytes};
 
 use crate::context::{self, Kept};
@@ -113,7 +115,12 @@ fn engine_config(config: &Config, identity: &Identity, directory: &Path) -> Engi
     let path = directory.to_owned();
     EngineConfig {
         profile: config.raft.profile,
-        state_bytes_max: config.state.bytes_max,
+        limits: StateLimits { state_bytes_max: config.state.bytes_max, ..StateLimits::default() },
+        hub: HubConfig {
+            history_bytes_max: usize::try_from(config.watch.history_bytes_max).unwrap_or(usize::MAX),
+            history_age_max: config.watch.history_age_max,
+            ..HubConfig::default()
+        },
         queue_max: config.raft.queue_max,
         in_flight_max: config.raft.entries_in_flight_max,
         patience: config.raft.patience,
