@@ -84,7 +84,7 @@ impl Core {
         if welcome.session == Some(SessionReply::Expired) {
             self.lose_session();
         }
-        let resumed = self.resume_watches(now, id);
+        let resumed = self.resume_watches();
         if let Some(before) = before {
             self.leave(before);
         }

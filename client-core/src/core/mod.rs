@@ -1,7 +1,10 @@
 //! The state machine of a client. What happened goes in, what to do comes out.
 
+mod answering;
 mod calling;
+mod carriers;
 mod connecting;
+mod following;
 mod lanes;
 mod standing;
 mod watching;
@@ -16,7 +19,7 @@ use hither_protocol::{LeaseId, Moment, NodeId, Revision, SessionId};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use self::watching::Watches;
+use self::carriers::Watches;
 use crate::backoff::Backoff;
 use crate::call::Calls;
 use crate::error::Error;

@@ -1,111 +1,19 @@
-//! The watches of the application, and the streams that carry them.
+//! The watches of the application: opened, shared, held up, closed.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use hither_protocol::codec::encode_body;
-use hither_protocol::message::{
-    Batch, Beat, CancelWatch, Created, EndReason, ResetPage, SnapshotPage, Start, Subscribe, SubscribeRefused,
-};
-use hither_protocol::{ErrorCode, Moment, Retry, Revision, WatchId};
+use hither_protocol::message::{CancelWatch, Subscribe};
+use hither_protocol::{ErrorCode, Moment, Revision, WatchId};
 
-use super::{Action, Core, Note, Signal};
+use super::carriers::{Carrier, Subscriber, Wire, is_shareable, share_key};
+use super::{Action, Core, Signal};
 use crate::backoff::{ceiling, jitter};
 use crate::error::Error;
-use crate::link::{Link, LinkId};
+use crate::link::LinkId;
 use crate::spec::WatchSpec;
-use crate::stream::{Step, Stream};
+use crate::stream::Stream;
 use crate::update::{Update, UpdateKind};
 use crate::view::View;
-
-/// All watches. An application's watch is a subscriber of a carrier; identical ones share it.
-#[derive(Debug, Default)]
-pub(super) struct Watches {
-    carriers: BTreeMap<u64, Carrier>,
-    subscribers: BTreeMap<u64, Subscriber>,
-    /// The carrier that the next identical watch may join.
-    shared: BTreeMap<Bytes, u64>,
-    wires: BTreeMap<(LinkId, u64), u64>,
-    next_carrier: u64,
-    next_wire: u64,
-    retries: BTreeSet<(Moment, u64)>,
-    deadlines: BTreeSet<(Moment, u64)>,
-}
-
-/// What one stream at a time carries.
-#[derive(Debug)]
-struct Carrier {
-    stream: Stream,
-    subscribers: Vec<u64>,
-    wire: Option<Wire>,
-    /// The application does not keep up: nothing is read until it does.
-    paused: bool,
-    /// It was open before, so that opening it again goes on with it.
-    begun: bool,
-    attempts: u32,
-    retry_at: Option<Moment>,
-    error: Option<Error>,
-}
-
-/// The stream of a carrier on one connection.
-#[derive(Debug)]
-struct Wire {
-    link: LinkId,
-    id: u64,
-    /// Beats speak of this watch once this keep-alive, which was written after the subscription, was acknowledged:
-    /// an older beat that was delayed on its way knows nothing of it.
-    since: u64,
-    /// Frames that have come on it.
-    received: u64,
-    /// Frames that the server had sent on it, as far as beats have told.
-    sent: u64,
-    /// The newest beat that covers it, until as many frames have come as that beat counts.
-    beat: Option<(Revision, u64)>,
-}
-
-#[derive(Debug)]
-struct Subscriber {
-    carrier: u64,
-    /// Since when and until when it waits to be opened; none once it is.
-    opening: Option<(Moment, Moment)>,
-}
-
-impl Watches {
-    pub(super) fn subscribers(&self) -> usize {
-        self.subscribers.len()
-    }
-
-    pub(super) fn streams(&self) -> usize {
-        self.wires.len()
-    }
-
-    pub(super) fn next_deadline(&self, connected: bool) -> Option<Moment> {
-        let first = |set: &BTreeSet<(Moment, u64)>| set.first().map(|(moment, _)| *moment);
-        first(&self.deadlines).into_iter().chain(first(&self.retries).filter(|_| connected)).min()
-    }
-
-    fn of_wire(&mut self, link: LinkId, wire: u64) -> Option<(u64, &mut Carrier)> {
-        let key = *self.wires.get(&(link, wire))?;
-        self.carriers.get_mut(&key).map(|carrier| (key, carrier))
-    }
-
-    /// Nobody joins it any more.
-    fn unshare(&mut self, key: u64) {
-        let Some(carrier) = self.carriers.get_mut(&key) else { return };
-        carrier.stream.keep_to_itself();
-        let name = share_key(carrier.stream.spec());
-        if self.shared.get(&name) == Some(&key) {
-            self.shared.remove(&name);
-        }
-    }
-
-    fn forget_retry(&mut self, key: u64) {
-        if let Some(at) = self.carriers.get_mut(&key).and_then(|carrier| carrier.retry_at.take()) {
-            self.retries.remove(&(at, key));
-        }
-    }
-}
 
 impl Core {
     /// The application watches. `id`: chosen by the shell, never used before. `timeout`: until it is open; none is the
@@ -251,7 +159,7 @@ impl Core {
     }
 
     /// Asks the server for the stream of a carrier, if there is a server to ask.
-    fn subscribe(&mut self, key: u64) {
+    pub(super) fn subscribe(&mut self, key: u64) {
         self.watches.forget_retry(key);
         let Some(link_id) = self.active else { return };
         let (Some(link), Some(carrier)) = (self.links.get_mut(&link_id), self.watches.carriers.get_mut(&key)) else {
@@ -283,154 +191,12 @@ impl Core {
         self.watches.wires.insert((link_id, id), key);
     }
 
-    /// Opens every watch on a new connection. Returns how many of them go on where they were.
-    pub(super) fn resume_watches(&mut self, _now: Moment, _link: LinkId) -> u64 {
-        self.lose_streams();
-        let keys: Vec<u64> = self.watches.carriers.keys().copied().collect();
-        let mut resumed = 0;
-        for key in keys {
-            self.subscribe(key);
-            resumed += u64::from(self.watches.carriers.get(&key).is_some_and(|carrier| carrier.begun));
-        }
-        self.metrics.watch_resumes += resumed;
-        resumed
-    }
-
-    /// The connection that carried the streams is no more, or no longer the one.
-    pub(super) fn lose_streams(&mut self) {
-        self.watches.wires.clear();
-        for carrier in self.watches.carriers.values_mut() {
-            carrier.wire = None;
-            carrier.stream.handle_lost();
-        }
-    }
-
-    pub(super) fn handle_created(&mut self, link: LinkId, wire: u64, created: &Created) {
-        let Some((_, carrier)) = self.watches.of_wire(link, wire) else { return };
-        let revision = carrier.stream.handle_created(created);
-        carrier.begun = true;
-        let subscribers = carrier.subscribers.clone();
-        for id in subscribers {
-            self.opened(id, revision);
-        }
-    }
-
-    pub(super) fn handle_subscribe_refused(&mut self, now: Moment, id: LinkId, refused: SubscribeRefused) {
-        if let Some(link) = self.links.get_mut(&id) {
-            link.streams = link.streams.saturating_sub(1);
-        }
-        let wire = refused.watch.0;
-        let Some((key, carrier)) = self.watches.of_wire(id, wire) else { return };
-        carrier.wire = None;
-        carrier.stream.handle_lost();
-        self.watches.wires.remove(&(id, wire));
-        let error = Error::from(refused.refusal);
-        if error.retry() == Retry::Never {
-            self.end_carrier(key, &error);
-        } else {
-            self.retry(now, key, Some(error));
-        }
-    }
-
-    pub(super) fn handle_snapshot(&mut self, now: Moment, link: LinkId, wire: u64, page: SnapshotPage, more: bool) {
-        if let Some((key, carrier)) = self.watches.of_wire(link, wire) {
-            let step = carrier.stream.handle_snapshot(page, more);
-            carrier.count_frame();
-            self.take_step(now, key, step);
-        }
-    }
-
-    pub(super) fn handle_batch(&mut self, now: Moment, link: LinkId, wire: u64, batch: Batch, more: bool) {
-        if let Some((key, carrier)) = self.watches.of_wire(link, wire) {
-            let (step, duplicates) = carrier.stream.handle_batch(batch, more);
-            carrier.count_frame();
-            self.metrics.watch_duplicates += duplicates;
-            self.take_step(now, key, step);
-        }
-    }
-
-    pub(super) fn handle_reset(&mut self, now: Moment, link: LinkId, wire: u64, page: ResetPage, more: bool) {
-        if let Some((key, carrier)) = self.watches.of_wire(link, wire) {
-            let step = carrier.stream.handle_reset(page, more);
-            carrier.count_frame();
-            self.take_step(now, key, step);
-        }
-    }
-
-    pub(super) fn handle_end(&mut self, now: Moment, link: LinkId, wire: u64, reason: EndReason) {
-        let Some((key, carrier)) = self.watches.of_wire(link, wire) else { return };
-        carrier.wire = None;
-        carrier.stream.handle_lost();
-        self.watches.wires.remove(&(link, wire));
-        match reason {
-            EndReason::Forbidden => {
-                let detail = "the identity may no longer see these keys";
-                self.end_carrier(key, &Error::new(ErrorCode::PermissionDenied, detail));
-            }
-            EndReason::ShuttingDown => {
-                self.handle_go_away(now, link);
-                self.retry(now, key, None);
-            }
-            EndReason::Cancelled => self.retry(now, key, None),
-        }
-    }
-
-    pub(super) fn handle_beat(&mut self, id: LinkId, beat: &Beat) {
-        let Some(acknowledged) = self.links.get(&id).map(Link::acknowledged) else { return };
-        for (watch, sent) in &beat.sent {
-            if let Some((_, carrier)) = self.watches.of_wire(id, watch.0)
-                && let Some(wire) = &mut carrier.wire
-            {
-                wire.sent = *sent;
-            }
-        }
-        let behind: BTreeSet<WatchId> = beat.behind.iter().copied().collect();
-        for carrier in self.watches.carriers.values_mut() {
-            if let Some(wire) = &mut carrier.wire
-                && wire.link == id
-                && wire.since <= acknowledged
-                && !behind.contains(&WatchId(wire.id))
-            {
-                wire.beat = Some((beat.revision, wire.sent));
-                carrier.take_beat();
-            }
-        }
-    }
-
-    fn take_step(&mut self, now: Moment, key: u64, step: Step) {
-        match step {
-            Step::Wait => {}
-            Step::Tell(update) => {
-                self.seen = self.seen.max(update.revision);
-                self.metrics.watch_resets += u64::from(update.kind == UpdateKind::Reset);
-                let Some(carrier) = self.watches.carriers.get_mut(&key) else { return };
-                carrier.attempts = 0;
-                let subscribers = carrier.subscribers.clone();
-                if let Some((last, others)) = subscribers.split_last() {
-                    for id in others {
-                        self.tell(*id, update.clone());
-                    }
-                    self.tell(*last, update);
-                }
-            }
-            Step::Gap(reason) => {
-                self.metrics.watch_gaps += 1;
-                self.note(Note::Gap { reason });
-                self.reopen(now, key);
-            }
-            Step::Restart => {
-                self.metrics.watch_resets += 1;
-                self.reopen(now, key);
-            }
-        }
-    }
-
-    fn tell(&mut self, id: u64, update: Update) {
+    pub(super) fn tell(&mut self, id: u64, update: Update) {
         self.metrics.events += u64::try_from(update.events.len()).unwrap_or(u64::MAX);
         self.signals.push_back(Signal::Update { id, update });
     }
 
-    fn opened(&mut self, id: u64, revision: Revision) {
+    pub(super) fn opened(&mut self, id: u64, revision: Revision) {
         let Some(subscriber) = self.watches.subscribers.get_mut(&id) else { return };
         if let Some((_, deadline)) = subscriber.opening.take() {
             self.watches.deadlines.remove(&(deadline, id));
@@ -439,13 +205,13 @@ impl Core {
     }
 
     /// Opens a watch again where it is.
-    fn reopen(&mut self, now: Moment, key: u64) {
+    pub(super) fn reopen(&mut self, now: Moment, key: u64) {
         self.cancel_wire(key);
         self.retry(now, key, None);
     }
 
     /// Opens a watch again: at once the first time, later if that does not help.
-    fn retry(&mut self, now: Moment, key: u64, error: Option<Error>) {
+    pub(super) fn retry(&mut self, now: Moment, key: u64, error: Option<Error>) {
         self.watches.forget_retry(key);
         let Some(carrier) = self.watches.carriers.get_mut(&key) else { return };
         let wait = match carrier.attempts {
@@ -493,7 +259,7 @@ impl Core {
     }
 
     /// Ends a watch for everyone who has it.
-    fn end_carrier(&mut self, key: u64, error: &Error) {
+    pub(super) fn end_carrier(&mut self, key: u64, error: &Error) {
         let Some(carrier) = self.watches.carriers.get(&key) else { return };
         for id in carrier.subscribers.clone() {
             self.end_subscriber(id, Some(error.clone()));
@@ -561,38 +327,4 @@ impl Core {
             self.subscribe(key);
         }
     }
-}
-
-impl Carrier {
-    const fn new(stream: Stream, subscribers: Vec<u64>) -> Self {
-        Self { stream, subscribers, wire: None, paused: false, begun: false, attempts: 0, retry_at: None, error: None }
-    }
-
-    fn count_frame(&mut self) {
-        if let Some(wire) = &mut self.wire {
-            wire.received += 1;
-        }
-        self.take_beat();
-    }
-
-    /// A beat holds once every frame that it counts has come.
-    fn take_beat(&mut self) {
-        if let Some(wire) = &mut self.wire
-            && let Some((revision, _)) = wire.beat.take_if(|(_, sent)| wire.received >= *sent)
-        {
-            self.stream.handle_beat(revision);
-        }
-    }
-}
-
-/// Whether another watch can join one like this: it begins with the state, and its view is all of it.
-fn is_shareable(spec: &WatchSpec) -> bool {
-    spec.start == Start::Snapshot && spec.filter.puts && spec.filter.deletes
-}
-
-/// Equal for equal specs.
-fn share_key(spec: &WatchSpec) -> Bytes {
-    let mut out = BytesMut::new();
-    encode_body(&mut out, &(&spec.range, &spec.start, &spec.mode, &spec.filter, spec.previous, spec.min_interval_ms));
-    out.freeze()
 }

@@ -1,0 +1,156 @@
+//! What servers say about watches.
+
+use std::collections::BTreeSet;
+
+use hither_protocol::message::{Batch, Beat, Created, EndReason, ResetPage, SnapshotPage, SubscribeRefused};
+use hither_protocol::{ErrorCode, Moment, Retry, WatchId};
+
+use super::{Core, Note};
+use crate::error::Error;
+use crate::link::{Link, LinkId};
+use crate::stream::Step;
+use crate::update::UpdateKind;
+
+impl Core {
+    /// Opens every watch on a new connection. Returns how many of them go on where they were.
+    pub(super) fn resume_watches(&mut self) -> u64 {
+        self.lose_streams();
+        let keys: Vec<u64> = self.watches.carriers.keys().copied().collect();
+        let mut resumed = 0;
+        for key in keys {
+            self.subscribe(key);
+            resumed += u64::from(self.watches.carriers.get(&key).is_some_and(|carrier| carrier.begun));
+        }
+        self.metrics.watch_resumes += resumed;
+        resumed
+    }
+
+    /// The connection that carried the streams is no more, or no longer the one.
+    pub(super) fn lose_streams(&mut self) {
+        self.watches.wires.clear();
+        for carrier in self.watches.carriers.values_mut() {
+            carrier.wire = None;
+            carrier.stream.handle_lost();
+        }
+    }
+
+    pub(super) fn handle_created(&mut self, link: LinkId, wire: u64, created: &Created) {
+        let Some((_, carrier)) = self.watches.of_wire(link, wire) else { return };
+        let revision = carrier.stream.handle_created(created);
+        carrier.begun = true;
+        let subscribers = carrier.subscribers.clone();
+        for id in subscribers {
+            self.opened(id, revision);
+        }
+    }
+
+    pub(super) fn handle_subscribe_refused(&mut self, now: Moment, id: LinkId, refused: SubscribeRefused) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.streams = link.streams.saturating_sub(1);
+        }
+        let wire = refused.watch.0;
+        let Some((key, carrier)) = self.watches.of_wire(id, wire) else { return };
+        carrier.wire = None;
+        carrier.stream.handle_lost();
+        self.watches.wires.remove(&(id, wire));
+        let error = Error::from(refused.refusal);
+        if error.retry() == Retry::Never {
+            self.end_carrier(key, &error);
+        } else {
+            self.retry(now, key, Some(error));
+        }
+    }
+
+    pub(super) fn handle_snapshot(&mut self, now: Moment, link: LinkId, wire: u64, page: SnapshotPage, more: bool) {
+        if let Some((key, carrier)) = self.watches.of_wire(link, wire) {
+            let step = carrier.stream.handle_snapshot(page, more);
+            carrier.count_frame();
+            self.take_step(now, key, step);
+        }
+    }
+
+    pub(super) fn handle_batch(&mut self, now: Moment, link: LinkId, wire: u64, batch: Batch, more: bool) {
+        if let Some((key, carrier)) = self.watches.of_wire(link, wire) {
+            let (step, duplicates) = carrier.stream.handle_batch(batch, more);
+            carrier.count_frame();
+            self.metrics.watch_duplicates += duplicates;
+            self.take_step(now, key, step);
+        }
+    }
+
+    pub(super) fn handle_reset(&mut self, now: Moment, link: LinkId, wire: u64, page: ResetPage, more: bool) {
+        if let Some((key, carrier)) = self.watches.of_wire(link, wire) {
+            let step = carrier.stream.handle_reset(page, more);
+            carrier.count_frame();
+            self.take_step(now, key, step);
+        }
+    }
+
+    pub(super) fn handle_end(&mut self, now: Moment, link: LinkId, wire: u64, reason: EndReason) {
+        let Some((key, carrier)) = self.watches.of_wire(link, wire) else { return };
+        carrier.wire = None;
+        carrier.stream.handle_lost();
+        self.watches.wires.remove(&(link, wire));
+        match reason {
+            EndReason::Forbidden => {
+                let detail = "the identity may no longer see these keys";
+                self.end_carrier(key, &Error::new(ErrorCode::PermissionDenied, detail));
+            }
+            EndReason::ShuttingDown => {
+                self.handle_go_away(now, link);
+                self.retry(now, key, None);
+            }
+            EndReason::Cancelled => self.retry(now, key, None),
+        }
+    }
+
+    pub(super) fn handle_beat(&mut self, id: LinkId, beat: &Beat) {
+        let Some(acknowledged) = self.links.get(&id).map(Link::acknowledged) else { return };
+        for (watch, sent) in &beat.sent {
+            if let Some((_, carrier)) = self.watches.of_wire(id, watch.0)
+                && let Some(wire) = &mut carrier.wire
+            {
+                wire.sent = *sent;
+            }
+        }
+        let behind: BTreeSet<WatchId> = beat.behind.iter().copied().collect();
+        for carrier in self.watches.carriers.values_mut() {
+            if let Some(wire) = &mut carrier.wire
+                && wire.link == id
+                && wire.since <= acknowledged
+                && !behind.contains(&WatchId(wire.id))
+            {
+                wire.beat = Some((beat.revision, wire.sent));
+                carrier.take_beat();
+            }
+        }
+    }
+
+    fn take_step(&mut self, now: Moment, key: u64, step: Step) {
+        match step {
+            Step::Wait => {}
+            Step::Tell(update) => {
+                self.seen = self.seen.max(update.revision);
+                self.metrics.watch_resets += u64::from(update.kind == UpdateKind::Reset);
+                let Some(carrier) = self.watches.carriers.get_mut(&key) else { return };
+                carrier.attempts = 0;
+                let subscribers = carrier.subscribers.clone();
+                if let Some((last, others)) = subscribers.split_last() {
+                    for id in others {
+                        self.tell(*id, update.clone());
+                    }
+                    self.tell(*last, update);
+                }
+            }
+            Step::Gap(reason) => {
+                self.metrics.watch_gaps += 1;
+                self.note(Note::Gap { reason });
+                self.reopen(now, key);
+            }
+            Step::Restart => {
+                self.metrics.watch_resets += 1;
+                self.reopen(now, key);
+            }
+        }
+    }
+}
