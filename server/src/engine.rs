@@ -39,6 +39,7 @@ pub(crate) use standpoint::Standpoint;
 pub use stats::EngineStats;
 pub(crate) use stats::Stats;
 
+use crate::leader::Confirmed;
 use crate::machine::{Machine, Wake};
 use crate::raft::{Heard, NoLinks, Pending, Pipe, Tokio};
 
@@ -77,6 +78,7 @@ pub(crate) struct Shared {
     log_end: Box<dyn Fn() -> u64 + Send + Sync>,
     /// How long ago a majority last followed this node; none if it does not lead.
     quorum_age: Box<dyn Fn() -> Option<Duration> + Send + Sync>,
+    is_confirmed: Confirmed,
     is_alone: Arc<AtomicBool>,
     closing: CancellationToken,
     closed: CancellationToken,
@@ -190,35 +192,31 @@ impl Engine {
         self.shared.clock.now()
     }
 
-    /// Renews a `ttl` lease for a full TTL from now. Leader only; no log entry.
+    /// Renews a `ttl` lease for a full TTL from now. Leader only; no log entry. Whether the caller may renew it is the
+    /// caller's to check.
     ///
     /// # Errors
-    /// `LeaseNotFound`, `NotLeader`, `Unavailable`.
+    /// `LeaseNotFound`, `InvalidArgument`, `NotLeader`, `Unavailable`.
     pub async fn renew(&self, lease: LeaseId) -> Result<LeaseRenewReply, Refusal> {
-        let _ = (lease, self.shared.standpoint.check_leader()?);
-        Err(Refusal::new(ErrorCode::LeaseNotFound, ""))
+        self.check_confirmed()?;
+        self.shared.machine.leases.renew(lease, self.now())
     }
 
     /// The client of this session was heard of: its own and its bound leases live for a full TTL from now. False if the
-    /// session is over.
+    /// session is over. To be called several times a second: a session that nobody vouches for becomes suspect.
     ///
     /// # Errors
     /// `NotLeader`, `Unavailable`.
     pub async fn vouch(&self, session: SessionId) -> Result<bool, Refusal> {
-        let _ = (session, self.shared.standpoint.check_leader()?);
-        Ok(true)
-    }
-
-    /// The client of this session is silent: its leases become suspect. Expiry keeps its own time.
-    pub fn silent(&self, session: SessionId) {
-        let _ = session;
+        self.check_confirmed()?;
+        Ok(self.shared.machine.leases.vouch(session, self.now()))
     }
 
     /// Milliseconds that a lease has left without a renewal; none where this node does not lead.
     #[must_use]
     pub fn remaining_ms(&self, lease: LeaseId) -> Option<u64> {
-        let _ = lease;
-        None
+        let remaining = self.shared.machine.leases.remaining(lease, self.now())?;
+        Some(u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// The cluster, once this node is part of one, and the node.
@@ -302,6 +300,17 @@ impl Engine {
             return if shared.is_alone() { Some(Duration::ZERO) } else { (shared.quorum_age)() };
         }
         shared.heard.last().map(|heard| shared.clock.now().since(heard))
+    }
+
+    /// Only a leader that a majority still follows may promise time: another may have been elected, and have begun to
+    /// count before this.
+    fn check_confirmed(&self) -> Result<(), Refusal> {
+        self.check_alive()?;
+        self.shared.standpoint.check_leader()?;
+        if (self.shared.is_confirmed)() {
+            return Ok(());
+        }
+        Err(Refusal::new(ErrorCode::Unavailable, "no majority follows this node at the moment"))
     }
 
     fn check_alive(&self) -> Result<(), Refusal> {

@@ -7,4 +7,4 @@ mod duties;
 mod leases;
 
 pub(crate) use duties::{Duties, perform};
-pub(crate) use leases::Leases;
+pub(crate) use leases::{Confirmed, Leases};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::future::{Either, select};
 use hither_protocol::NodeId;
@@ -18,7 +19,7 @@ use super::batcher::Batcher;
 use super::{
     Clock, Engine, EngineConfig, Failing, Shared, Standpoint, StartError, Stats, barrier, reserve, standpoint,
 };
-use crate::leader::{Duties, perform};
+use crate::leader::{Confirmed, Duties, perform};
 use crate::machine::Machine;
 use crate::persister::{self, Persister, Stored};
 use crate::raft::{
@@ -122,7 +123,17 @@ async fn open<R: Runtime, L: LogDevice, S: StateDevice>(
     R::detach(batcher.run(closing.clone()));
     R::detach(barrier::run(raft.clone(), node, machine.clone(), standpoint.clone(), waiting_reads, closing.clone()));
     R::detach(serve_pipes(server.clone(), waiting_pipes, closing.clone()));
+    let quorum_age = {
+        let raft = raft.clone();
+        move || raft.metrics().borrow_watched().last_quorum_acked.as_ref().map(|acked| acked.elapsed())
+    };
+    let is_confirmed: Confirmed = {
+        let (quorum_age, is_alone) = (quorum_age.clone(), log.is_alone());
+        let lease = election_timeout_max(config.profile);
+        Arc::new(move || is_alone.load(Ordering::Acquire) || quorum_age().is_some_and(|age| age < lease))
+    };
     let take_up = {
+        let is_confirmed = is_confirmed.clone();
         let (raft, machine, wall_clock) = (raft.clone(), machine.clone(), config.wall_clock.clone());
         let (cluster, limits) = (config.birth.as_ref().map(|birth| birth.cluster), config.limits);
         move |leader, over| {
@@ -133,6 +144,7 @@ async fn open<R: Runtime, L: LogDevice, S: StateDevice>(
                 cluster,
                 limits,
                 leader,
+                is_confirmed: is_confirmed.clone(),
             };
             R::detach(perform(duties, over));
         }
@@ -164,10 +176,8 @@ async fn open<R: Runtime, L: LogDevice, S: StateDevice>(
                     let log = log.clone();
                     move || log.last_index()
                 }),
-                quorum_age: Box::new({
-                    let raft = raft.clone();
-                    move || raft.metrics().borrow_watched().last_quorum_acked.as_ref().map(|acked| acked.elapsed())
-                }),
+                quorum_age: Box::new(quorum_age),
+                is_confirmed,
                 is_alone: log.is_alone(),
                 closing,
                 closed: CancellationToken::new(),
@@ -312,7 +322,7 @@ impl Engine {
 impl Shared {
     /// Whether this node is the only voter, so that nobody else can lead.
     pub(crate) fn is_alone(&self) -> bool {
-        self.is_alone.load(std::sync::atomic::Ordering::Acquire)
+        self.is_alone.load(Ordering::Acquire)
     }
 
     pub(crate) fn node(&self) -> NodeId {

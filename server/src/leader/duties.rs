@@ -4,17 +4,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::select;
-use hither_protocol::{ClusterId, Namespace};
+use hither_protocol::{ClusterId, LeaseId, Namespace};
 use hither_state::{Action, Command, StateLimits, encode_batch};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::Confirmed;
+use super::leases::Due;
 use crate::engine::WallClock;
 use crate::machine::Machine;
 use crate::raft::{Answer, Commands, LeaderId, Outcome, Raft, Runtime};
 
 /// How often it is looked whether history is to be trimmed.
 const FLOOR_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest time between two looks at the leases: after a longer one the lessor takes this process for stopped.
+const LEASES_INTERVAL: Duration = Duration::from_millis(250);
+/// Shortest, so that what cannot be proposed does not keep a processor busy.
+const LEASES_INTERVAL_MIN: Duration = Duration::from_millis(5);
 /// How long to wait after raft refused a command that is due.
 const PAUSE: Duration = Duration::from_millis(20);
 /// The incarnation of a cluster that was never restored.
@@ -29,6 +35,21 @@ pub(crate) struct Duties<R: Runtime> {
     pub(crate) cluster: Option<ClusterId>,
     pub(crate) limits: StateLimits,
     pub(crate) leader: LeaderId,
+    pub(crate) is_confirmed: Confirmed,
+}
+
+impl<R: Runtime> Clone for Duties<R> {
+    fn clone(&self) -> Self {
+        Self {
+            raft: self.raft.clone(),
+            machine: self.machine.clone(),
+            wall_clock: self.wall_clock.clone(),
+            cluster: self.cluster,
+            limits: self.limits,
+            leader: self.leader,
+            is_confirmed: self.is_confirmed.clone(),
+        }
+    }
 }
 
 /// Works until `over`.
@@ -62,8 +83,33 @@ impl<R: Runtime> Duties<R> {
         }
     }
 
+    /// Proposes what is due of leases. Without a majority nothing is: its members may have elected another leader, who
+    /// gives every lease its full time.
     async fn tend_leases(&self) {
-        std::future::pending::<()>().await;
+        let leases = &self.machine.leases;
+        loop {
+            let is_confirmed = (self.is_confirmed)();
+            if is_confirmed {
+                let Due { suspect, alive, expired } = leases.poll(self.machine.now());
+                suspect.into_iter().for_each(|leases| self.decide(leases, |leases| Action::MarkSuspect { leases }));
+                alive.into_iter().for_each(|leases| self.decide(leases, |leases| Action::MarkAlive { leases }));
+                expired.into_iter().for_each(|leases| self.decide(leases, |leases| Action::Expire { leases }));
+            }
+            let now = self.machine.now();
+            let pause = leases.next_look(now + LEASES_INTERVAL).since(now).max(LEASES_INTERVAL_MIN);
+            let pause = if is_confirmed { pause } else { PAUSE };
+            select(Box::pin(R::sleep(pause)), Box::pin(leases.sooner())).await;
+        }
+    }
+
+    /// Proposes beside what else is proposed, so that one batch does not wait for another's sync.
+    fn decide(&self, leases: Vec<(LeaseId, u64)>, action: fn(Vec<(LeaseId, u64)>) -> Action) {
+        let duties = self.clone();
+        R::detach(async move {
+            if duties.propose(vec![action(leases.clone())]).await.is_none() {
+                duties.machine.leases.refused(&leases, duties.machine.now());
+            }
+        });
     }
 
     /// Proposes until it is applied. Raft refuses while it is not sure that a majority still follows.

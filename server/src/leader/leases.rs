@@ -1,23 +1,123 @@
-//! Deadlines of leases, at the leader.
+//! Deadlines of leases, at the leader: a lessor under a lock, and who waits for its next deadline.
 
-use hither_protocol::Moment;
-use hither_state::{Delta, State};
+use std::sync::Arc;
 
-/// Deadlines of leases while this node leads.
+use hither_protocol::message::LeaseRenewReply;
+use hither_protocol::{LeaseId, Moment, Refusal, SessionId};
+use hither_state::{Delta, Lessor, LessorConfig, State};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// What is due.
 #[derive(Debug, Default)]
-pub(crate) struct Leases {}
+pub(crate) struct Due {
+    pub(crate) suspect: Vec<Vec<(LeaseId, u64)>>,
+    pub(crate) alive: Vec<Vec<(LeaseId, u64)>>,
+    pub(crate) expired: Vec<Vec<(LeaseId, u64)>>,
+}
+
+/// Deadlines of leases while this node leads. Its lock is the last: nothing else is locked under it.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    inner: Mutex<Inner>,
+    sooner: Notify,
+}
+
+#[derive(Debug)]
+struct Inner {
+    lessor: Lessor,
+    /// When who polls will look again.
+    next_look: Option<Moment>,
+}
+
+impl Default for Leases {
+    fn default() -> Self {
+        let lessor = Lessor::new(LessorConfig::default());
+        Self { inner: Mutex::new(Inner { lessor, next_look: None }), sooner: Notify::new() }
+    }
+}
 
 impl Leases {
     /// This node leads from now on: every lease gets a full TTL.
     pub(crate) fn take_up(&self, state: &State, now: Moment) {
-        let _ = (state, now);
+        self.with(|lessor| lessor.take_up(state, now));
     }
 
     /// It no longer does.
-    pub(crate) fn resign(&self) {}
+    pub(crate) fn resign(&self) {
+        self.with(Lessor::resign);
+    }
 
-    /// What was applied.
+    /// What was applied, in the order of the log, under the lock of the state.
     pub(crate) fn handle_deltas(&self, deltas: &[Delta], now: Moment) {
-        let _ = (deltas, now);
+        self.with(|lessor| {
+            if lessor.is_leading() {
+                deltas.iter().for_each(|delta| lessor.handle_delta(delta, now));
+            }
+        });
+    }
+
+    pub(crate) fn renew(&self, lease: LeaseId, now: Moment) -> Result<LeaseRenewReply, Refusal> {
+        self.with(|lessor| lessor.handle_renew(lease, now))
+    }
+
+    pub(crate) fn vouch(&self, session: SessionId, now: Moment) -> bool {
+        self.with(|lessor| lessor.handle_vouch(session, now))
+    }
+
+    /// A proposal of what was due came to nothing.
+    pub(crate) fn refused(&self, leases: &[(LeaseId, u64)], now: Moment) {
+        self.with(|lessor| lessor.handle_refused(leases, now));
+    }
+
+    pub(crate) fn remaining(&self, lease: LeaseId, now: Moment) -> Option<std::time::Duration> {
+        self.inner.lock().lessor.remaining(lease, now)
+    }
+
+    /// What is due now.
+    pub(crate) fn poll(&self, now: Moment) -> Due {
+        let lessor = &mut self.inner.lock().lessor;
+        let mut batches = |poll: fn(&mut Lessor, Moment) -> Vec<(LeaseId, u64)>| {
+            let mut batches = Vec::new();
+            loop {
+                match poll(lessor, now) {
+                    batch if batch.is_empty() => return batches,
+                    batch => batches.push(batch),
+                }
+            }
+        };
+        Due {
+            suspect: batches(Lessor::poll_suspect),
+            alive: batches(Lessor::poll_alive),
+            expired: batches(Lessor::poll_expired),
+        }
+    }
+
+    /// When to poll again, no later than `latest`; [`sooner`](Self::sooner) resolves if that changes.
+    pub(crate) fn next_look(&self, latest: Moment) -> Moment {
+        let mut inner = self.inner.lock();
+        let next = inner.lessor.poll_timeout().map_or(latest, |next| next.min(latest));
+        inner.next_look = Some(next);
+        next
+    }
+
+    /// Resolves when something became due before the next look.
+    pub(crate) async fn sooner(&self) {
+        self.sooner.notified().await;
+    }
+
+    fn with<T>(&self, handle: impl FnOnce(&mut Lessor) -> T) -> T {
+        let mut inner = self.inner.lock();
+        let handled = handle(&mut inner.lessor);
+        if let (Some(planned), Some(next)) = (inner.next_look, inner.lessor.poll_timeout())
+            && next < planned
+        {
+            inner.next_look = Some(next);
+            self.sooner.notify_one();
+        }
+        handled
     }
 }
+
+/// Whether this node may act on its leadership: a majority followed it within the time in which it elects nobody else.
+pub(crate) type Confirmed = Arc<dyn Fn() -> bool + Send + Sync>;
