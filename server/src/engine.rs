@@ -198,18 +198,23 @@ impl Engine {
     /// # Errors
     /// `LeaseNotFound`, `InvalidArgument`, `NotLeader`, `Unavailable`.
     pub async fn renew(&self, lease: LeaseId) -> Result<LeaseRenewReply, Refusal> {
+        // The time first: a majority that followed after it did at it.
+        let now = self.now();
         self.check_confirmed()?;
-        self.shared.machine.leases.renew(lease, self.now())
+        self.shared.machine.leases.renew(lease, now)
     }
 
     /// The client of this session was heard of: its own and its bound leases live for a full TTL from now. False if the
-    /// session is over. To be called several times a second: a session that nobody vouches for becomes suspect.
+    /// session is over. To be called several times a second: a session that nobody vouches for in a second is
+    /// silent, and its leases become suspect.
     ///
     /// # Errors
     /// `NotLeader`, `Unavailable`.
     pub async fn vouch(&self, session: SessionId) -> Result<bool, Refusal> {
+        let now = self.now();
         self.check_confirmed()?;
-        Ok(self.shared.machine.leases.vouch(session, self.now()))
+        let lives = self.shared.machine.leases.vouch(session, now);
+        lives.ok_or_else(|| Refusal::new(ErrorCode::Unavailable, "this node just ceased to lead"))
     }
 
     /// Milliseconds that a lease has left without a renewal; none where this node does not lead.

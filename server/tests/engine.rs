@@ -4,6 +4,8 @@
 mod disks;
 #[path = "engine/durability.rs"]
 mod durability;
+#[path = "engine/leases.rs"]
+mod leases;
 #[path = "engine/limits.rs"]
 mod limits;
 #[path = "engine/watches.rs"]

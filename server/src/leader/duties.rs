@@ -6,6 +6,8 @@ use std::time::Duration;
 use futures_util::future::select;
 use hither_protocol::{ClusterId, LeaseId, Namespace};
 use hither_state::{Action, Command, StateLimits, encode_batch};
+use openraft::errors::ClientWriteError;
+use openraft::raft::ClientWriteResult;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +15,7 @@ use super::Confirmed;
 use super::leases::Due;
 use crate::engine::WallClock;
 use crate::machine::Machine;
-use crate::raft::{Answer, Commands, LeaderId, Outcome, Raft, Runtime};
+use crate::raft::{Answer, Commands, LeaderId, Outcome, Raft, Runtime, TypeConfig};
 
 /// How often it is looked whether history is to be trimmed.
 const FLOOR_INTERVAL: Duration = Duration::from_secs(1);
@@ -106,32 +108,45 @@ impl<R: Runtime> Duties<R> {
     fn decide(&self, leases: Vec<(LeaseId, u64)>, action: fn(Vec<(LeaseId, u64)>) -> Action) {
         let duties = self.clone();
         R::detach(async move {
-            if duties.propose(vec![action(leases.clone())]).await.is_none() {
-                duties.machine.leases.refused(&leases, duties.machine.now());
+            // What is not known may yet be applied, and this leadership is over.
+            if let Err(Refused::NotWritten) = duties.propose(vec![action(leases.clone())]).await {
+                duties.machine.leases.refused(&leases);
             }
         });
     }
 
     /// Proposes until it is applied. Raft refuses while it is not sure that a majority still follows.
     async fn insist(&self, action: Action) {
-        while self.propose(vec![action.clone()]).await.is_none() {
+        while self.propose(vec![action.clone()]).await.is_err() {
             R::sleep(PAUSE).await;
         }
     }
 
-    /// Proposes in the name of this leadership and no other; none if raft refused.
-    async fn propose(&self, actions: Vec<Action>) -> Option<Vec<Outcome>> {
+    /// Proposes in the name of this leadership and no other.
+    async fn propose(&self, actions: Vec<Action>) -> Result<Vec<Outcome>, Refused> {
         let at = (self.wall_clock)();
         let command =
             |action| Command { namespace: Namespace::system(), principal: String::new(), retry: None, at, action };
         let commands: Vec<Command> = actions.into_iter().map(command).collect();
         let (answer, wait) = oneshot::channel();
-        let answer = Answer::new(move |result| {
+        let answer = Answer::new(move |result: ClientWriteResult<TypeConfig<R>>| {
             // The leadership may be over.
             let _ = answer.send(result);
         });
         let request = self.raft.write(Commands(encode_batch(&commands))).with_leader(self.leader).responder(answer);
-        request.await.ok()?;
-        wait.await.ok()?.ok().map(|response| response.data)
+        request.await.map_err(|_| Refused::Unknown)?;
+        match wait.await {
+            Ok(Ok(response)) => Ok(response.data),
+            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(Refused::NotWritten),
+            Ok(Err(_)) | Err(_) => Err(Refused::Unknown),
+        }
     }
+}
+
+/// Why there is no outcome.
+enum Refused {
+    /// Raft did not take the command.
+    NotWritten,
+    /// It took it; another leader decides what becomes of it.
+    Unknown,
 }

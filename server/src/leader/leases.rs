@@ -50,24 +50,21 @@ impl Leases {
 
     /// What was applied, in the order of the log, under the lock of the state.
     pub(crate) fn handle_deltas(&self, deltas: &[Delta], now: Moment) {
-        self.with(|lessor| {
-            if lessor.is_leading() {
-                deltas.iter().for_each(|delta| lessor.handle_delta(delta, now));
-            }
-        });
+        self.with(|lessor| deltas.iter().for_each(|delta| lessor.handle_delta(delta, now)));
     }
 
     pub(crate) fn renew(&self, lease: LeaseId, now: Moment) -> Result<LeaseRenewReply, Refusal> {
         self.with(|lessor| lessor.handle_renew(lease, now))
     }
 
-    pub(crate) fn vouch(&self, session: SessionId, now: Moment) -> bool {
-        self.with(|lessor| lessor.handle_vouch(session, now))
+    /// Whether the session lives on; none if this node does not lead, so that it cannot tell.
+    pub(crate) fn vouch(&self, session: SessionId, now: Moment) -> Option<bool> {
+        self.with(|lessor| lessor.is_leading().then(|| lessor.handle_vouch(session, now)))
     }
 
-    /// A proposal of what was due came to nothing.
-    pub(crate) fn refused(&self, leases: &[(LeaseId, u64)], now: Moment) {
-        self.with(|lessor| lessor.handle_refused(leases, now));
+    /// A proposal of what was due was not written, and will not be.
+    pub(crate) fn refused(&self, leases: &[(LeaseId, u64)]) {
+        self.with(|lessor| lessor.handle_refused(leases));
     }
 
     pub(crate) fn remaining(&self, lease: LeaseId, now: Moment) -> Option<std::time::Duration> {
