@@ -17,7 +17,7 @@ pub(super) struct Liveness {
     datagrams: u64,
     heard: Instant,
     looked: Instant,
-    /// The engine was told.
+    /// It was said.
     is_silent: bool,
 }
 
@@ -62,8 +62,8 @@ impl Liveness {
         let speaks = |session: &SessionId| plane.registry.speaks_for(connection.id, *session);
         if let Some(session) = connection.session().filter(speaks) {
             self.is_silent = true;
+            // The leader notices by itself: nobody vouches for the session any more.
             tracing::debug!(name = connection.caller.name, %session, "a client that holds leases is silent");
-            plane.service.engine.silent(session);
         }
     }
 }
