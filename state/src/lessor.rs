@@ -29,7 +29,7 @@ use hither_protocol::message::LeaseRenewReply;
 use hither_protocol::{ErrorCode, LeaseId, LeaseState, Moment, Refusal, SessionId};
 
 use self::holdings::{Hearing, Lease, Session};
-use self::proposals::{Proposals, Verdict};
+use self::proposals::{Flight, Proposals, Verdict};
 use self::roster::Roster;
 use self::wheel::Wheel;
 use crate::{Change, Delta, State};
@@ -204,7 +204,7 @@ impl Lessor {
     pub fn handle_vouch(&mut self, session: SessionId, now: Moment) -> bool {
         let Some(slot) = self.sessions.find(session.0) else { return false };
         let heard = &mut self.sessions[slot];
-        if heard.own.is_none_or(|own| self.leases[own].is_expiring()) {
+        if heard.own.is_none() || heard.is_expiring {
             return false;
         }
         heard.heard = heard.heard.max(now);
@@ -224,8 +224,7 @@ impl Lessor {
     pub fn handle_refused(&mut self, leases: &[(LeaseId, u64)]) {
         for &(id, epoch) in leases {
             let Some(slot) = self.leases.find(id.0).filter(|&slot| self.leases[slot].epoch == epoch) else { continue };
-            if let Some(flight) = self.leases[slot].flight.take() {
-                self.proposals.leave(flight);
+            if self.land(slot) {
                 self.settle(slot, self.polled);
             }
         }
@@ -284,15 +283,39 @@ impl Lessor {
             && let Some(slot) = self.proposals.pop(verdict)
         {
             if self.leases[slot].flight.is_none() && self.needs(slot, now) == Some(verdict) {
-                self.proposals.join(flight);
-                let lease = &mut self.leases[slot];
-                lease.flight = Some(flight);
+                self.launch(slot, flight);
+                let lease = &self.leases[slot];
                 polled.push((lease.id, lease.epoch));
             } else {
                 self.settle(slot, now);
             }
         }
         polled
+    }
+
+    /// A lease is in a proposal from now on.
+    fn launch(&mut self, slot: u32, flight: Flight) {
+        self.proposals.join(flight);
+        self.leases[slot].flight = Some(flight);
+        if let Some(session) = self.own_session(slot) {
+            session.is_expiring = flight.verdict == Verdict::Expired;
+        }
+    }
+
+    /// A lease is no longer in a proposal, if it was in one.
+    fn land(&mut self, slot: u32) -> bool {
+        let Some(flight) = self.leases[slot].flight.take() else { return false };
+        self.proposals.leave(flight);
+        if let Some(session) = self.own_session(slot) {
+            session.is_expiring = false;
+        }
+        true
+    }
+
+    /// The session that lives by this lease.
+    fn own_session(&mut self, slot: u32) -> Option<&mut Session> {
+        let session = &mut self.sessions[self.leases[slot].session?];
+        (session.own == Some(slot)).then_some(session)
     }
 
     /// Lets time pass.
@@ -365,8 +388,7 @@ impl Lessor {
     /// Settles the leases of a session. Its client fell silent or was heard again, and both take a while each time: a
     /// keep-alive does not pay for it.
     fn settle_all(&mut self, session: u32, now: Moment) {
-        let leases: Vec<u32> = self.sessions[session].leases.iter().copied().collect();
-        for slot in leases {
+        for slot in self.sessions[session].leases() {
             self.settle(slot, now);
         }
     }

@@ -38,18 +38,25 @@ pub(super) struct Session {
     pub(super) id: SessionId,
     pub(super) heard: Moment,
     pub(super) hearing: Hearing,
-    /// Its own lease and those bound to it.
-    pub(super) leases: BTreeSet<u32>,
     /// Its own lease.
     pub(super) own: Option<u32>,
+    /// The leases that end with it, its own aside.
+    pub(super) bound: BTreeSet<u32>,
+    /// Whether the expiry of its own lease was proposed. Known here too, so that a keep-alive needs no look at the lease.
+    pub(super) is_expiring: bool,
     /// How many keys hang on its own lease.
     pub(super) own_keys: u64,
 }
 
 impl Session {
+    /// Its own lease and those bound to it.
+    pub(super) fn leases(&self) -> Vec<u32> {
+        self.own.iter().chain(&self.bound).copied().collect()
+    }
+
     /// Whether anyone could see that it is suspect. Most sessions hold nothing and are there for retries only.
     pub(super) fn is_visible(&self) -> bool {
-        self.leases.len() > 1 || self.own_keys > 0
+        !self.bound.is_empty() || self.own_keys > 0
     }
 }
 
@@ -79,13 +86,14 @@ impl Lessor {
         let slot = self.leases.insert(Lease { id, epoch, ttl_ms, heard: now, session, state, flight: None });
         if let Some(session) = session {
             let session = &mut self.sessions[session];
-            session.leases.insert(slot);
             if session.id.lease() == id {
                 session.own = Some(slot);
-            }
-            if let Some(own) = session.own {
-                // What hangs on its session may have made it visible.
-                self.settle(own, now);
+            } else {
+                session.bound.insert(slot);
+                if let Some(own) = session.own {
+                    // Its session may be visible only now.
+                    self.settle(own, now);
+                }
             }
         }
         self.settle(slot, now);
@@ -98,27 +106,25 @@ impl Lessor {
         lease.state = record.state;
         // A proposal is over once the lease is not any more as it must be for that to take effect. An expiry is not: a
         // lease that is marked suspect by what stood in the log before still ends.
-        let is_over = |flight: &mut Flight| match flight.verdict {
+        let is_over = |flight: Flight| match flight.verdict {
             _ if is_new_epoch => true,
             Verdict::Suspect => record.state != LeaseState::Alive,
             Verdict::Alive => record.state != LeaseState::Suspect,
             Verdict::Expired => false,
         };
-        if let Some(flight) = lease.flight.take_if(is_over) {
-            self.proposals.leave(flight);
+        if lease.flight.is_some_and(is_over) {
+            self.land(slot);
         }
         self.settle(slot, now);
     }
 
     pub(super) fn remove_lease(&mut self, slot: u32) {
+        self.land(slot);
         self.deadlines.disarm(slot);
         self.proposals.remove(slot);
         let lease = self.leases.remove(slot);
-        if let Some(flight) = lease.flight {
-            self.proposals.leave(flight);
-        }
         if let Some(session) = lease.session.map(|session| &mut self.sessions[session]) {
-            session.leases.remove(&slot);
+            session.bound.remove(&slot);
             session.own = session.own.filter(|&own| own != slot);
         }
     }
@@ -128,7 +134,8 @@ impl Lessor {
         if let Some(slot) = self.sessions.find(id.0) {
             return slot;
         }
-        let session = Session { id, heard: now, hearing, leases: BTreeSet::new(), own: None, own_keys: 0 };
+        let session =
+            Session { id, heard: now, hearing, own: None, bound: BTreeSet::new(), is_expiring: false, own_keys: 0 };
         let slot = self.sessions.insert(session);
         self.silences.arm(slot, now + self.config.silence);
         slot
@@ -137,7 +144,7 @@ impl Lessor {
     pub(super) fn remove_session(&mut self, id: SessionId) {
         let Some(slot) = self.sessions.find(id.0) else { return };
         // They ended with it and are gone already.
-        while let Some(&lease) = self.sessions[slot].leases.first() {
+        for lease in self.sessions[slot].leases() {
             self.remove_lease(lease);
         }
         self.silences.disarm(slot);
