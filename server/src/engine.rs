@@ -84,6 +84,13 @@ pub(crate) struct Shared {
     closed: CancellationToken,
 }
 
+impl Drop for Shared {
+    /// The last handle is gone: nobody can ask for anything any more.
+    fn drop(&mut self) {
+        self.closing.cancel();
+    }
+}
+
 impl Engine {
     /// Opens what the devices hold, begins a cluster if they are empty and the configuration says so, and starts to take
     /// part. A node that is the only voter leads when this returns, with everything applied that it ever acknowledged;

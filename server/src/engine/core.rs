@@ -52,17 +52,24 @@ pub(crate) async fn main<R: Runtime, L: LogDevice, S: StateDevice>(
             return;
         }
     };
-    let closing = core.engine.shared.closing.clone();
-    match core.ready(is_empty).await {
-        // Whoever started it may have given up: then it ends as if shut down.
-        Ok(()) => drop(started.send(Ok(core.engine.clone())).inspect_err(|_| closing.cancel())),
-        Err(error) => {
-            closing.cancel();
-            let _ = started.send(Err(error));
-        }
-    }
+    let ready = core.ready(is_empty).await;
+    let Core { engine, raft, log, persister } = core;
+    let (closing, closed) = (engine.shared.closing.clone(), engine.shared.closed.clone());
+    // From here on the handles out there are all: when the last one is dropped, or if whoever started it has given up,
+    // it ends as if shut down.
+    let _ = started.send(ready.map(|()| engine));
     closing.cancelled().await;
-    core.close().await;
+    close(raft, log, persister).await;
+    closed.cancel();
+}
+
+/// Raft first, so that nothing more is applied or written; then what was.
+async fn close<R: Runtime, L: LogDevice>(raft: Raft<R>, log: Log<R, L>, persister: Persister) {
+    if let Err(error) = raft.shutdown().await {
+        tracing::warn!(%error, "raft did not stop in order");
+    }
+    persister.close().await;
+    log.close().await;
 }
 
 /// The parts, and whether the devices were empty.
@@ -256,16 +263,6 @@ impl<R: Runtime, L: LogDevice> Core<R, L> {
             Either::Left(_) => Ok(()),
             Either::Right((failure, _)) => Err(StartError::Raft(failure.to_string())),
         }
-    }
-
-    /// Raft first, so that nothing more is applied or written; then what was.
-    async fn close(self) {
-        if let Err(error) = self.raft.shutdown().await {
-            tracing::warn!(%error, "raft did not stop in order");
-        }
-        self.persister.close().await;
-        self.log.close().await;
-        self.engine.shared.closed.cancel();
     }
 }
 

@@ -15,6 +15,20 @@ pub struct Server {
     pub engine: Engine,
     pub identity: Identity,
     _data: TempDir,
+    _stop: Stop,
+}
+
+/// Stops the engine of a test that is over: dozens of nodes that go on would slow down the tests after it.
+struct Stop(Engine);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        let engine = self.0.clone();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            runtime.block_on(engine.shutdown());
+        });
+    }
 }
 
 impl Server {
@@ -32,7 +46,7 @@ impl Server {
         config.admin.listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         change(&mut config);
         let node = Node::start(config, identity.clone(), engine.clone()).await.expect("starts");
-        Self { node, engine, identity, _data: data }
+        Self { node, _stop: Stop(engine.clone()), engine, identity, _data: data }
     }
 
     pub fn admin(&self) -> Credentials {
