@@ -65,8 +65,6 @@ pub struct ClientsConfig {
     pub idle_timeout: Duration,
     /// Between two beats.
     pub beat_interval: Duration,
-    /// How long a client that holds leases may be silent before its leases become suspect.
-    pub silence_max: Duration,
     /// How long a shutdown waits for requests under way.
     pub drain_timeout: Duration,
 }
@@ -145,7 +143,6 @@ impl Default for Config {
                 hello_timeout: Duration::from_secs(3),
                 idle_timeout: Duration::from_secs(10),
                 beat_interval: Duration::from_secs(1),
-                silence_max: Duration::from_secs(1),
                 drain_timeout: Duration::from_secs(5),
             },
             admin: AdminConfig { listen: Some(SocketAddr::from(([127, 0, 0, 1], PORT_ADMIN))) },

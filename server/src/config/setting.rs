@@ -107,11 +107,6 @@ settings! {
     |config, text| config.clients.beat_interval = between(text, "50ms", "10s")?,
         quoted(show_duration(config.clients.beat_interval));
 
-    "clients" "silence_max"
-    "How long a client that holds leases may be silent before they become suspect. It says it is alive every 300 ms."
-    |config, text| config.clients.silence_max = between(text, "500ms", "60s")?,
-        quoted(show_duration(config.clients.silence_max));
-
     "clients" "drain_timeout"
     "How long a shutdown waits for requests under way."
     |config, text| config.clients.drain_timeout = between(text, "0s", "10m")?,

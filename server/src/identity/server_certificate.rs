@@ -52,6 +52,12 @@ impl ServerCertificate {
         Ok(())
     }
 
+    /// The certificates that are shown.
+    #[cfg(test)]
+    pub(super) fn chain(&self) -> Vec<rustls::pki_types::CertificateDer<'static>> {
+        self.current.read().key.cert.clone()
+    }
+
     pub(super) fn expires_at(&self) -> UnixMillis {
         self.current.read().expires_at
     }

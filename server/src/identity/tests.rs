@@ -50,6 +50,22 @@ fn certificates_name_who_they_are_for() {
 }
 
 #[test]
+fn a_renewed_certificate_is_shown_from_the_next_handshake_on_and_after_a_restart() {
+    let data = tempfile::tempdir().expect("a directory");
+    let identity = initialise(data.path()).expect("is made");
+    let Inner { folder, node, authority, server, .. } = &*identity.inner;
+    let before = server.chain();
+    server.renew(folder, authority, *node).expect("is renewed");
+    let after = server.chain();
+    assert_ne!(before[0], after[0]);
+    assert_eq!(before[1], after[1], "the CA stays");
+    assert_eq!(open(data.path()).expect("opens").expect("is there").inner.server.chain(), after);
+    let third = u64::try_from(CERTIFICATE_VALID.as_millis() / 3).expect("fits");
+    assert!(is_due(UnixMillis(now().0 + third - 60_000)));
+    assert!(!is_due(UnixMillis(now().0 + third + 60_000)));
+}
+
+#[test]
 fn a_request_decides_nothing_but_the_key() {
     let data = tempfile::tempdir().expect("a directory");
     let identity = initialise(data.path()).expect("is made");

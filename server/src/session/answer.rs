@@ -115,9 +115,9 @@ async fn call(plane: &Plane, connection: &Connection, context: &Context, request
         },
     }?;
     match (&answer, closes) {
-        (Answer::Whole(_, Reply::SessionOpen(open)), _) => connection.adopt(plane, open.session),
+        (Answer::Whole(_, Reply::SessionOpen(open)), _) => connection.adopt(open.session),
         (Answer::Whole(_, Reply::SessionClose(SessionCloseReply { .. })), Some(session)) => {
-            connection.release(plane, session);
+            connection.release(session);
         }
         _ => {}
     }

@@ -67,19 +67,14 @@ impl Connection {
         *self.session.lock()
     }
 
-    /// A session was opened or resumed here: from now on this connection speaks for its client.
-    pub(super) fn adopt(&self, plane: &Plane, session: SessionId) {
+    /// A session was opened or resumed here: what comes on this connection shows that its client is alive.
+    pub(super) fn adopt(&self, session: SessionId) {
         *self.session.lock() = Some(session);
-        plane.registry.claim(session, self.id);
     }
 
     /// A session was closed here.
-    pub(super) fn release(&self, plane: &Plane, session: SessionId) {
-        let mut own = self.session.lock();
-        if *own == Some(session) {
-            *own = None;
-            plane.registry.disclaim(session, self.id);
-        }
+    pub(super) fn release(&self, session: SessionId) {
+        self.session.lock().take_if(|own| *own == session);
     }
 
     pub(super) fn close(&self, code: CloseCode) {

@@ -13,7 +13,7 @@ use hither_protocol::message::{
     Beat, CancelRequest, CancelWatch, GoAway, Goodbye, KeepAlive, KeepAliveReply, Subscribe, SubscribeRefused,
     encode_refusal,
 };
-use hither_protocol::{ErrorCode, Refusal, RequestNumber, UnixMillis};
+use hither_protocol::{ErrorCode, Refusal, RequestNumber, SessionId, UnixMillis};
 use hither_state::door::check_range;
 use hither_state::watch::WatchSpec;
 use quinn::ReadError;
@@ -47,7 +47,6 @@ pub(super) async fn run(plane: Arc<Plane>, connection: Arc<Connection>, lane: Co
     }
     connection.quic.closed().await;
     streams.abort();
-    control.liveness.gone(&plane, &connection);
     plane.registry.remove(&connection);
     plane.service.engine.machine().hub.lock().disconnect(connection.id);
 }
@@ -80,6 +79,8 @@ enum End {
 enum Done {
     /// The leader knows of the client, or could not be reached.
     Vouched(u64, Option<bool>),
+    /// The leader knows of the client, which did not ask.
+    Heard,
     /// The session is closed.
     SaidGoodbye,
 }
@@ -133,8 +134,7 @@ impl Control {
                     Err(_) => return End::Close(CloseCode::ProtocolViolation),
                 }
             }
-            let next =
-                self.liveness.next_look(&self.plane, &self.connection).map_or(next_beat, |look| look.min(next_beat));
+            let next = self.liveness.next_look(&self.connection).map_or(next_beat, |look| look.min(next_beat));
             tokio::select! {
                 chunk = self.lane.recv.read_chunk(READ_BYTES, true) => match chunk {
                     Ok(Some(chunk)) => self.lane.decoder.push(&chunk.bytes),
@@ -144,10 +144,13 @@ impl Control {
                 },
                 Some(done) = self.pending.next(), if !self.pending.is_empty() => match done {
                     Done::Vouched(number, alive) => self.vouched(number, alive),
+                    Done::Heard => {}
                     Done::SaidGoodbye => return End::Close(CloseCode::Goodbye),
                 },
                 () = sleep_until(next) => {
-                    self.liveness.look(&self.plane, &self.connection);
+                    if let Some(session) = self.liveness.look(&self.connection) {
+                        self.heard(session);
+                    }
                     if Instant::now() >= next_beat {
                         next_beat = Instant::now() + self.plane.clients.beat_interval;
                         if self.connection.principal.expires_at <= now() {
@@ -249,6 +252,17 @@ impl Control {
         self.pending.push(Box::pin(async move { Done::Vouched(number, engine.vouch(session).await.ok()) }));
     }
 
+    fn heard(&mut self, session: SessionId) {
+        // If the leader is slow to answer, one question is enough.
+        if self.pending.is_empty() {
+            let engine = self.plane.service.engine.clone();
+            self.pending.push(Box::pin(async move {
+                let _ = engine.vouch(session).await;
+                Done::Heard
+            }));
+        }
+    }
+
     /// Without the leader's word there is no answer: the client then counts its leases as running out.
     fn vouched(&mut self, number: u64, alive: Option<bool>) {
         self.is_vouching = false;
@@ -267,7 +281,7 @@ impl Control {
                 let at: UnixMillis = now();
                 let command = super::answer::session_close(&connection.caller, session, at);
                 if plane.service.engine.propose(command).await.is_ok() {
-                    connection.release(&plane, session);
+                    connection.release(session);
                 }
             }
             Done::SaidGoodbye

@@ -146,7 +146,7 @@ async fn answer(
         return Err(denied(denial));
     }
     if let (Some(session), Some(SessionReply::Resumed(_))) = (hello.session, &session) {
-        connection.adopt(plane, session);
+        connection.adopt(session);
     }
     welcome(plane, &connection, session).map(|welcome| (Arc::clone(&connection), welcome)).inspect_err(|_| {
         plane.registry.remove(&connection);

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hither_protocol::SessionId;
 use hither_protocol::error::CloseCode;
 use hither_state::watch::ConnectionId;
 use parking_lot::Mutex;
@@ -16,18 +15,11 @@ use crate::identity::{Book, Denied};
 /// All welcomed connections of this node.
 #[derive(Default)]
 pub(crate) struct Registry {
-    open: Mutex<Open>,
+    open: Mutex<HashMap<ConnectionId, Arc<Connection>>>,
     last_id: AtomicU64,
     /// Connections to wake, left by the applier for the plane's own thread.
     woken: Mutex<Vec<ConnectionId>>,
     some_woken: Notify,
-}
-
-#[derive(Default)]
-struct Open {
-    connections: HashMap<ConnectionId, Arc<Connection>>,
-    /// Which connection speaks for the client of a session: the one that took it up last.
-    speakers: HashMap<SessionId, ConnectionId>,
 }
 
 impl Registry {
@@ -37,45 +29,23 @@ impl Registry {
     }
 
     pub(super) fn insert(&self, connection: Arc<Connection>) {
-        self.open.lock().connections.insert(connection.id, connection);
+        self.open.lock().insert(connection.id, connection);
     }
 
     pub(super) fn remove(&self, connection: &Connection) {
-        let mut open = self.open.lock();
-        open.connections.remove(&connection.id);
-        if let Some(session) = connection.session()
-            && open.speakers.get(&session) == Some(&connection.id)
-        {
-            open.speakers.remove(&session);
-        }
+        self.open.lock().remove(&connection.id);
     }
 
     /// Connections open.
     pub(crate) fn len(&self) -> usize {
-        self.open.lock().connections.len()
+        self.open.lock().len()
     }
 
     /// Connections that an identity has open.
     pub(crate) fn connections_of(&self, name: &str) -> u32 {
         let open = self.open.lock();
-        let count = open.connections.values().filter(|connection| connection.caller.name == name).count();
+        let count = open.values().filter(|connection| connection.caller.name == name).count();
         u32::try_from(count).unwrap_or(u32::MAX)
-    }
-
-    pub(super) fn claim(&self, session: SessionId, connection: ConnectionId) {
-        self.open.lock().speakers.insert(session, connection);
-    }
-
-    pub(super) fn disclaim(&self, session: SessionId, connection: ConnectionId) {
-        let mut open = self.open.lock();
-        if open.speakers.get(&session) == Some(&connection) {
-            open.speakers.remove(&session);
-        }
-    }
-
-    /// Whether a connection speaks for the session's client, or another one does by now.
-    pub(super) fn speaks_for(&self, connection: ConnectionId, session: SessionId) -> bool {
-        self.open.lock().speakers.get(&session) == Some(&connection)
     }
 
     /// Closes the connections of every identity that the book no longer lets in.
@@ -109,7 +79,7 @@ impl Registry {
             for id in woken {
                 if id == own {
                     tell_own.notify_one();
-                } else if let Some(connection) = open.connections.get(&id) {
+                } else if let Some(connection) = open.get(&id) {
                     connection.wake.notify_one();
                 }
             }
@@ -117,7 +87,7 @@ impl Registry {
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Connection>> {
-        self.open.lock().connections.values().cloned().collect()
+        self.open.lock().values().cloned().collect()
     }
 
     /// Requests under way on all connections.

@@ -5,7 +5,7 @@ use hither_protocol::message::{
 };
 use hither_protocol::{ErrorCode, LeaseId, LeaseState, SequenceNumber, SessionId};
 
-use crate::harness::{Client, Server, closed_with, hello, within};
+use crate::harness::{Client, Server, closed_with, hello, until, within};
 
 fn token(session: SessionId, sequence: u64) -> Context {
     let retry = RetryToken { session, sequence: SequenceNumber(sequence), acknowledged: SequenceNumber(sequence - 1) };
@@ -60,6 +60,24 @@ async fn a_keep_alive_is_answered_for_the_session_of_the_connection() {
 }
 
 #[tokio::test]
+async fn a_client_that_vanishes_is_suspected_and_one_that_comes_back_is_not() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    let session = client.open_session(10_000).await;
+    let lease = bound(&mut client, session).await;
+    assert_eq!(state_of(&server, lease), Some(LeaseState::Alive));
+    // Without a goodbye.
+    client.stranger.quic.close(0u32.into(), b"");
+    until("the lease is suspect", || state_of(&server, lease) == Some(LeaseState::Suspect)).await;
+    let mut again = hello();
+    again.session = Some(session);
+    let mut back = Client::greet(server.node.client_addr(), &server.admin(), again).await;
+    back.control.tell(0, &KeepAlive { number: 1 }).await;
+    assert_eq!(back.control.recv.message::<KeepAliveReply>().await.session_alive, Some(true));
+    until("the lease is alive", || state_of(&server, lease) == Some(LeaseState::Alive)).await;
+}
+
+#[tokio::test]
 async fn moving_to_another_connection_is_no_silence() {
     let server = Server::start().await;
     let mut client = server.client().await;
@@ -75,6 +93,31 @@ async fn moving_to_another_connection_is_no_silence() {
         assert_eq!(moved.control.recv.message::<KeepAliveReply>().await.session_alive, Some(true));
         assert_eq!(state_of(&server, lease), Some(LeaseState::Alive));
     }
+}
+
+#[tokio::test]
+async fn a_silent_client_is_suspected_before_its_connection_is_given_up() {
+    let server = Server::start().await;
+    let (address, admin) = (server.node.client_addr(), server.admin());
+    let (held, holds) = tokio::sync::oneshot::channel();
+    let (wake_up, sleeps) = std::sync::mpsc::channel::<()>();
+    // A process that stalls: its thread does nothing any more, not even for QUIC.
+    let stalled = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let client = runtime.block_on(async {
+            let mut client = Client::connect(address, &admin).await;
+            let session = client.open_session(10_000).await;
+            let _ = held.send(bound(&mut client, session).await);
+            client
+        });
+        let _ = sleeps.recv();
+        drop(client);
+    });
+    let lease = within("a lease", holds).await.expect("is held");
+    until("the lease is suspect", || state_of(&server, lease) == Some(LeaseState::Suspect)).await;
+    assert_eq!(server.client().await.connections_of("admin").await, 2, "the connection is still there");
+    drop(wake_up);
+    stalled.join().expect("ends");
 }
 
 #[tokio::test]

@@ -121,9 +121,7 @@ async fn a_long_list_comes_in_frames_of_one_revision() {
     let server = Server::start().await;
     let mut client = server.client().await;
     let value = vec![1; 4_000];
-    for number in 0..300 {
-        client.put(&format!("list/{number:04}"), &value).await;
-    }
+    client.put_all((0..300).map(|number| format!("list/{number:04}")), &value).await;
     let number = client.ask(Client::range(KeyRange::prefix("list/")), &Context::default()).await;
     let mut stream = client.accept().await;
     let (entries, count, frames) = pages(&mut stream, number.0).await;
@@ -151,9 +149,7 @@ async fn a_long_list_that_nobody_reads_holds_up_nobody() {
     let server = Server::start().await;
     let mut client = server.client().await;
     let value = vec![1; LANE_BODY_BYTES_MAX / 2];
-    for number in 0..200 {
-        client.put(&format!("list/{number:04}"), &value).await;
-    }
+    client.put_all((0..200).map(|number| format!("list/{number:04}")), &value).await;
     client.ask(Client::range(KeyRange::prefix("list/")), &Context::default()).await;
     let _unread = client.accept().await;
     client.is_undisturbed().await;

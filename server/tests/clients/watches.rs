@@ -39,9 +39,7 @@ async fn a_watch_sees_what_is_written_and_nothing_else() {
 async fn a_watch_begins_with_the_state_if_asked_to() {
     let server = Server::start().await;
     let mut client = server.client().await;
-    for number in 0..2_000 {
-        client.put(&format!("a/{number:04}"), [0; 100]).await;
-    }
+    client.put_all((0..2_000).map(|number| format!("a/{number:04}")), &[0; 100]).await;
     let (mut stream, created) = client.watch(1, KeyRange::prefix("a/"), Start::Snapshot).await;
     let mut entries = 0;
     loop {
@@ -131,9 +129,8 @@ async fn a_beat_says_how_far_every_watch_is() {
     within("a beat", async {
         loop {
             let beat = client.control.recv.message::<Beat>().await;
-            assert_eq!(beat.behind, []);
             sent = beat.sent.iter().find(|(watch, _)| *watch == WatchId(5)).map_or(sent, |(_, sent)| *sent);
-            if beat.revision >= others {
+            if beat.revision >= others && beat.behind.is_empty() {
                 break;
             }
         }
@@ -151,11 +148,9 @@ async fn a_watch_that_is_not_read_holds_up_nobody_and_misses_nothing() {
     let (mut read, _) = watcher.watch(2, KeyRange::prefix("b/"), Start::Now).await;
     // More than every buffer between here and there.
     let value = vec![7; 60_000];
-    let mut written = Vec::new();
-    for number in 0..200 {
-        let revision = writer.put(&format!("a/{number:03}"), &value).await;
-        written.push((format!("a/{number:03}"), revision));
-    }
+    let keys = || (0..200).map(|number| format!("a/{number:03}"));
+    let mut written: Vec<_> = keys().zip(writer.put_all(keys(), &value).await).collect();
+    written.sort_by_key(|(_, revision)| *revision);
     let other = writer.put("b/1", "1").await;
     assert_eq!(puts(&batch(&mut read).await), [("b/1".to_owned(), other)]);
     watcher.is_undisturbed().await;

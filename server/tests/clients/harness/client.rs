@@ -218,6 +218,40 @@ impl Client {
         }
     }
 
+    /// Writes one key after the other; returns the revisions in the same order.
+    pub async fn put_all(&mut self, keys: impl Iterator<Item = String>, value: &[u8]) -> Vec<Revision> {
+        let value = Bytes::copy_from_slice(value);
+        let (mut first, mut count) = (None, 0);
+        let mut frames = Vec::new();
+        for key in keys {
+            let number = self.number();
+            first.get_or_insert(number);
+            count += 1;
+            frames
+                .push(frame_of(Put { key: key.into(), value: value.clone(), lease: None, previous: false }, number.0));
+        }
+        let (first, count) = (first.map_or(0, |first| first.0), count);
+        let Lane { send, recv } = &mut self.requests;
+        let write = async {
+            for frame in &frames {
+                send.write_all(frame).await.expect("writes");
+            }
+        };
+        let read = async {
+            let mut revisions = vec![Revision::ZERO; count];
+            for _ in 0..count {
+                let frame = recv.next().await;
+                let place = usize::try_from(frame.header.id - first).expect("fits");
+                match Reply::decode(&frame).expect("decodes") {
+                    Ok((_, Reply::Put(put))) => revisions[place] = put.revision,
+                    other => panic!("{other:?}"),
+                }
+            }
+            revisions
+        };
+        tokio::join!(write, read).1
+    }
+
     pub async fn get(&mut self, key: &str) -> Option<Entry> {
         match self.call(Get { key: key.into(), consistency: Default::default() }).await {
             Ok((_, Reply::Get(get))) => get.entry,
