@@ -30,7 +30,7 @@ use crate::telemetry::Telemetry;
 pub(crate) use accept::accept;
 pub(crate) use refusals::Complaints;
 pub(crate) use registry::Registry;
-pub(crate) use revocations::revocations;
+pub(crate) use revocations::{OWN_WATCHES, revocations};
 
 /// What all connections share.
 pub(crate) struct Plane {

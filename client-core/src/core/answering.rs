@@ -239,8 +239,11 @@ impl Core {
 
     /// Why a call ended at its deadline.
     fn overdue(&self, call: &Call) -> Error {
-        if matches!(call.phase, Phase::Sent(..)) {
-            return Error::new(ErrorCode::Timeout, "the server did not answer before the deadline");
+        if let Phase::Sent(link, _) = call.phase {
+            // Whoever reads it asks first which server that was.
+            let server =
+                self.links.get(&link).map_or_else(|| "the server".to_owned(), |link| link.endpoint.to_string());
+            return Error::new(ErrorCode::Timeout, format!("{server} did not answer before the deadline"));
         }
         if let Some(error) = &call.last {
             return error.clone();

@@ -18,7 +18,7 @@ use crate::engine::Engine;
 use crate::identity::{Book, Identity};
 use crate::quic;
 use crate::service::Service;
-use crate::session::{self, Plane, Registry, revocations};
+use crate::session::{self, OWN_WATCHES, Plane, Registry, revocations};
 use crate::telemetry::Telemetry;
 
 /// Between two looks at whether the last request is answered.
@@ -121,7 +121,8 @@ async fn drain(engine: &Engine, registry: &Registry, endpoint: &quinn::Endpoint,
     engine.machine().hub.lock().end_all(EndReason::ShuttingDown);
     registry.wake_all();
     tracing::info!(connections = registry.len(), "going down");
-    while Instant::now() < deadline && (registry.requests_in_flight() > 0 || engine.machine().hub.lock().watches() > 1)
+    while Instant::now() < deadline
+        && (registry.requests_in_flight() > 0 || engine.machine().hub.lock().watches() > OWN_WATCHES)
     {
         tokio::time::sleep(LOOK).await;
     }

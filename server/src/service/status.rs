@@ -4,6 +4,7 @@ use hither_protocol::ClusterId;
 use hither_protocol::message::{Reply, Stamp, StatusReply};
 
 use super::Service;
+use crate::session::OWN_WATCHES;
 
 impl Service {
     pub(super) async fn status(&self) -> (Stamp, Reply) {
@@ -11,7 +12,7 @@ impl Service {
         let stats = self.engine.stats();
         let (cluster, node) = self.engine.identity();
         let machine = self.engine.machine();
-        let watches = machine.hub.lock().watches() as u64;
+        let watches = machine.hub.lock().watches().saturating_sub(OWN_WATCHES) as u64;
         let state = machine.state.read();
         stamp.revision = state.revision();
         let reply = StatusReply {

@@ -16,6 +16,9 @@ use crate::identity::{Book, IDENTITIES};
 /// After this long everything is looked at again, though nothing was heard.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
+/// Watches in the hub that are the node's own and no client's: the one below.
+pub(crate) const OWN_WATCHES: usize = 1;
+
 /// Runs as long as the plane does. `own` is the number under which the hub knows this watch.
 pub(crate) async fn revocations(
     engine: Engine,

@@ -8,7 +8,7 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
 use crate::engine::Engine;
-use crate::session::Registry;
+use crate::session::{OWN_WATCHES, Registry};
 
 pub(super) struct Collect {
     engine: Engine,
@@ -54,7 +54,7 @@ impl Collect {
             let hub = machine.hub.lock();
             let lag = hub.lag();
             gauges.extend([
-                ("watches", "Open watches", hub.watches() as u64),
+                ("watches", "Open watches of clients", hub.watches().saturating_sub(OWN_WATCHES) as u64),
                 ("watch_topics", "Sets of watches that see the same events", hub.topics() as u64),
                 ("watch_lag_revisions", "How far the slowest watch is behind", lag.revisions),
                 ("watch_lag_bytes", "Bytes of history that the slowest watch is behind", lag.bytes as u64),
