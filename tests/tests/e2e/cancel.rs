@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use hither::{KeyRange, Start};
+use hither::{Event, KeyRange};
 use hither_tests::node::Node;
-use hither_tests::wait::until;
+use hither_tests::wait::{until, within};
 
 use crate::watcher::PATIENT;
 
@@ -39,12 +39,22 @@ async fn dropped_watches_are_closed_at_the_server() -> anyhow::Result<()> {
 async fn identical_watches_share_a_stream_until_the_last_is_dropped() -> anyhow::Result<()> {
     let node = Node::start().await;
     let client = node.client().connect().await?;
-    let range = || KeyRange::prefix("c/");
-    let first = client.watch(range()).start(Start::Now).await?;
-    let second = client.watch(range()).start(Start::Now).await?;
+    client.put("c/a", "1").await?;
+    let first = client.watch(KeyRange::prefix("c/")).await?;
+    let mut second = client.watch(KeyRange::prefix("c/")).await?;
     open_watches(&node, 1.0).await;
     drop(first);
-    client.put("c/a", "1").await?;
+    client.put("c/a", "2").await?;
+    let mut values = Vec::new();
+    while values.last().is_none_or(|value| value != "2") {
+        let update = within("the second goes on", PATIENT, second.next()).await.expect("it is open")?;
+        for event in update.events {
+            if let Event::Put { entry, .. } = event {
+                values.push(String::from_utf8_lossy(&entry.value).into_owned());
+            }
+        }
+    }
+    assert_eq!(values, ["1", "2"], "it begins with the state, as if it were alone");
     open_watches(&node, 1.0).await;
     drop(second);
     open_watches(&node, 0.0).await;
