@@ -125,7 +125,8 @@ impl fmt::Display for Failure {
 impl From<hither::Error> for Failure {
     fn from(error: hither::Error) -> Self {
         let code = error.code();
-        let mut message = error.to_string();
+        let detail = error.detail();
+        let mut message = format!("{code}: {}", if detail.is_empty() { code.meaning().trim() } else { detail });
         if error.applied() == Applied::Unknown {
             message.push_str("; it may have taken effect all the same");
         }

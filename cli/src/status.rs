@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hither::StatusReply;
+use hither::{StatusReply, format_duration};
 use serde::Serialize;
 
 use crate::exit::Failure;
@@ -64,10 +64,10 @@ impl Record {
             (Some(node), Some(address)) => format!("node {node} at {address}"),
             _ => "none".to_owned(),
         };
-        let uptime = Duration::from_secs(self.uptime_ms / 1_000);
+        let uptime = format_duration(Duration::from_secs(self.uptime_ms / 1_000));
         [
             ("cluster", self.cluster.clone()),
-            ("node", format!("{}, version {}, up {uptime:?}", self.node, self.version)),
+            ("node", format!("{}, version {}, up {uptime}", self.node, self.version)),
             ("leader", format!("{leader}, term {}", self.term)),
             ("revision", format!("{}, watches can resume after {}", self.revision, self.floor)),
             ("log", format!("entry {}, applied {}", self.log_index, self.applied_index)),
