@@ -23,7 +23,7 @@ use crate::telemetry::Telemetry;
 
 /// Between two looks at whether the last request is answered.
 const LOOK: Duration = Duration::from_millis(5);
-/// How long the last packets may take to be sent.
+/// How long the last answers may take to arrive, and the last packets to be sent.
 const LAST_PACKETS: Duration = Duration::from_secs(1);
 
 /// What the plane is made of.
@@ -126,8 +126,7 @@ async fn drain(engine: &Engine, registry: &Registry, endpoint: &quinn::Endpoint,
     {
         tokio::time::sleep(LOOK).await;
     }
-    // One more turn for what is answered and not yet written.
-    tokio::time::sleep(LOOK).await;
+    let _ = tokio::time::timeout(LAST_PACKETS, registry.end_lanes()).await;
     let code = CloseCode::ShuttingDown;
     endpoint.close((code as u32).into(), code.reason().as_bytes());
     let _ = tokio::time::timeout(LAST_PACKETS, endpoint.wait_idle()).await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use hither_protocol::error::CloseCode;
 use hither_protocol::{Refusal, SessionId, WatchId};
@@ -22,6 +22,16 @@ const ERRORS_MAX: u32 = 100;
 /// Large bodies of one connection in memory at once, coming or going.
 const BULK_MAX: usize = 8;
 
+/// How a shutdown sees to it that the last answers arrive: closing a connection drops what was not yet received.
+#[derive(Debug, Default)]
+pub(super) struct LaneEnd {
+    pub(super) is_open: AtomicBool,
+    /// The lane is to be ended once everything on it is answered.
+    pub(super) wanted: Notify,
+    /// The client has all that was written.
+    pub(super) reached: Notify,
+}
+
 /// A connection that was welcomed.
 pub(crate) struct Connection {
     pub(super) id: ConnectionId,
@@ -29,6 +39,8 @@ pub(crate) struct Connection {
     pub(super) principal: Principal,
     pub(super) caller: Caller,
     pub(super) in_flight: InFlight,
+    /// The request lane, as a shutdown sees it.
+    pub(super) lane: LaneEnd,
     /// Some of its watches have something to send.
     pub(super) wake: Notify,
     pub(super) bulk: Arc<Semaphore>,
@@ -53,6 +65,7 @@ impl Connection {
             principal,
             caller,
             in_flight: InFlight::default(),
+            lane: LaneEnd::default(),
             wake: Notify::new(),
             bulk: Arc::new(Semaphore::new(BULK_MAX)),
             meters,

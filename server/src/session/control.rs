@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -60,6 +61,7 @@ async fn streams(plane: Arc<Plane>, connection: Arc<Connection>) {
             tokio::spawn(single::serve(plane, connection, send, recv));
         } else {
             has_lane = true;
+            connection.lane.is_open.store(true, Ordering::Relaxed);
             tokio::spawn(lane::serve(plane, connection, send, recv));
         }
     }

@@ -1,6 +1,7 @@
 //! The request lane: many requests at once over one stream, answered as they are done, in as few writes as possible.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
 use futures_util::stream::FuturesUnordered;
@@ -22,8 +23,22 @@ const READ_BYTES: usize = 256 * 1024;
 const WRITE_BYTES: usize = 64 * 1024;
 
 /// Serves the lane until either side ends it.
-pub(super) async fn serve(plane: Arc<Plane>, connection: Arc<Connection>, mut send: SendStream, mut recv: RecvStream) {
+pub(super) async fn serve(plane: Arc<Plane>, connection: Arc<Connection>, send: SendStream, recv: RecvStream) {
     let _ = send.set_priority(priority::REQUESTS);
+    if let Some(send) = answer(&plane, &connection, send, recv).await {
+        let _ = send.stopped().await;
+    }
+    connection.lane.is_open.store(false, Ordering::Relaxed);
+    connection.lane.reached.notify_one();
+}
+
+/// Answers what comes; the finished stream, if it ended in good order.
+async fn answer(
+    plane: &Arc<Plane>,
+    connection: &Arc<Connection>,
+    mut send: SendStream,
+    mut recv: RecvStream,
+) -> Option<SendStream> {
     let mut decoder = Decoder::default();
     let mut working = FuturesUnordered::new();
     let mut out = BytesMut::new();
@@ -33,13 +48,14 @@ pub(super) async fn serve(plane: Arc<Plane>, connection: Arc<Connection>, mut se
         // What stands in the decoder beyond the bound waits there, and what is not in it yet waits at the client.
         while working.len() < in_flight_max {
             match decoder.next_frame() {
-                Ok(Some(frame)) => working.push(one(&plane, &connection, frame)),
+                Ok(Some(frame)) => working.push(one(plane, connection, frame)),
                 Ok(None) => break,
                 Err(error) => {
                     let refusal = Refusal::new(ErrorCode::FrameTooLarge, error.to_string());
-                    connection.count_error(&plane, &refusal);
+                    connection.count_error(plane, &refusal);
                     let code = CloseCode::FrameTooLarge;
-                    return refuse_and_close(&connection.quic, send, RequestNumber(0), &refusal, code).await;
+                    refuse_and_close(&connection.quic, send, RequestNumber(0), &refusal, code).await;
+                    return None;
                 }
             }
         }
@@ -49,14 +65,12 @@ pub(super) async fn serve(plane: Arc<Plane>, connection: Arc<Connection>, mut se
             encode(&mut out, outcome);
         }
         if !out.is_empty() {
-            if send.write_chunk(out.split().freeze()).await.is_err() {
-                return;
-            }
+            send.write_chunk(out.split().freeze()).await.ok()?;
             continue;
         }
         if !is_open && working.is_empty() {
             let _ = send.finish();
-            return;
+            return Some(send);
         }
         tokio::select! {
             Some(outcome) = working.next(), if !working.is_empty() => encode(&mut out, outcome),
@@ -66,12 +80,13 @@ pub(super) async fn serve(plane: Arc<Plane>, connection: Arc<Connection>, mut se
                     is_open = false;
                     if decoder.pending_bytes() > 0 {
                         let refusal = Refusal::new(ErrorCode::InvalidFrame, "the lane ended within a frame");
-                        connection.count_error(&plane, &refusal);
+                        connection.count_error(plane, &refusal);
                         encode_refusal(&mut out, RequestNumber(0), &refusal);
                     }
                 }
-                Err(_) => return,
+                Err(_) => return None,
             },
+            () = connection.lane.wanted.notified() => is_open = false,
         }
     }
 }

@@ -86,7 +86,20 @@ impl Registry {
         }
     }
 
-    pub(crate) fn all(&self) -> Vec<Arc<Connection>> {
+    /// Ends every request lane and waits until the clients have the last answers.
+    pub(crate) async fn end_lanes(&self) {
+        let connections = self.all();
+        for connection in &connections {
+            connection.lane.wanted.notify_one();
+        }
+        for connection in &connections {
+            if connection.lane.is_open.load(Ordering::Relaxed) {
+                connection.lane.reached.notified().await;
+            }
+        }
+    }
+
+    fn all(&self) -> Vec<Arc<Connection>> {
         self.open.lock().values().cloned().collect()
     }
 
