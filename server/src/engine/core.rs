@@ -161,6 +161,7 @@ async fn open<R: Runtime, L: LogDevice, S: StateDevice>(
     R::detach(compact(raft.clone(), log.clone(), config.log_limits, durable, closing.clone()));
     if let Some(reserve) = config.disk_reserve.clone() {
         // Known before the first command is taken.
+        reserve::look(&reserve, &stats);
         R::thread("hither-reserve", reserve::watch::<R>(reserve, stats.clone(), closing.clone()))?;
     }
     R::detach(watch_raft(raft.clone(), failing.clone(), closing.clone()));
