@@ -16,9 +16,10 @@ pub(crate) enum LogFormat {
 }
 
 /// Starts logging. `level` may be a filter such as `warn,hither=debug`; what does not parse is an error that names it.
-/// Raft tells its life at `info`: without being asked for by name it only warns.
+/// Raft tells its life at `info`, and warns of what every first start brings with it: without being asked for by name it
+/// only says what went wrong.
 pub(crate) fn start(format: LogFormat, level: &str) -> Result<(), String> {
-    let level = if level.contains("openraft") { level.to_owned() } else { format!("{level},openraft=warn") };
+    let level = if level.contains("openraft") { level.to_owned() } else { format!("{level},openraft=error") };
     let filter = EnvFilter::builder().parse(&level).map_err(|error| {
         format!("the log level `{level}` does not read: {error}; use error, warn, info, debug or trace")
     })?;
