@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hither_protocol::UnixMillis;
-use hither_server::engine::{DiskReserve, Engine, EngineConfig};
+use hither_server::engine::{DiskReserve, Engine, EngineConfig, is_engine_thread};
 use hither_server::{Config, ConfigError, Identity, IdentityError, Node, NodeError, Overrides, identity};
 use hither_state::StateLimits;
 use hither_state::watch::HubConfig;
@@ -45,12 +45,24 @@ pub(crate) fn log_format(global: &Global) -> Option<String> {
 /// Runs the server until it is asked to stop or cannot go on.
 pub(crate) fn run(plan: Plan) -> Result<(), Failure> {
     let config = load(&plan)?;
+    abort_if_the_engine_panics();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
     runtime.block_on(serve(plan, config))
+}
+
+/// Tokio would catch the panic, and the node would go on with half a command applied.
+fn abort_if_the_engine_panics() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        if is_engine_thread() {
+            std::process::abort();
+        }
+    }));
 }
 
 /// Makes the data directory of the first node, and nothing else.

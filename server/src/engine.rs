@@ -43,6 +43,20 @@ use crate::leader::Confirmed;
 use crate::machine::{Machine, Wake};
 use crate::raft::{Heard, NoLinks, Pending, Pipe, Tokio};
 
+/// The thread of raft and of the state.
+pub(crate) const THREAD_RAFT: &str = "hither-raft";
+/// The thread that writes the log.
+pub(crate) const THREAD_LOG: &str = "hither-log";
+/// The thread that writes the state behind.
+pub(crate) const THREAD_PERSISTER: &str = "hither-persist";
+
+/// Whether the current thread is one of an engine's. A panic there leaves a state that is not to be trusted: a process
+/// that serves should end at once, and start again from what is on disk. A panic elsewhere costs one connection.
+#[must_use]
+pub fn is_engine_thread() -> bool {
+    std::thread::current().name().is_some_and(|name| [THREAD_RAFT, THREAD_LOG, THREAD_PERSISTER].contains(&name))
+}
+
 /// Why an engine did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

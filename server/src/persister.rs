@@ -109,7 +109,7 @@ impl Persister {
             unflushed_bytes: 0,
             unflushed_since: None,
         };
-        R::thread("hither-persist", async move {
+        R::thread(crate::engine::THREAD_PERSISTER, async move {
             if let Err(error) = writer.run(waiting).await {
                 failing.fail(format!("the state cannot be written: {error}"));
             }

@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::batcher::Batcher;
 use super::{
-    Clock, Engine, EngineConfig, Failing, Shared, Standpoint, StartError, Stats, barrier, reserve, standpoint,
+    Clock, Engine, EngineConfig, Failing, Shared, Standpoint, StartError, Stats, THREAD_RAFT, barrier, reserve,
+    standpoint,
 };
 use crate::leader::{Confirmed, Duties, perform};
 use crate::machine::Machine;
@@ -311,7 +312,7 @@ impl Engine {
         links: Arc<dyn Links>,
     ) -> Result<Self, StartError> {
         let (started, wait) = oneshot::channel();
-        R::thread("hither-raft", main::<R, L, S>(config, log, state, links, started))?;
+        R::thread(THREAD_RAFT, main::<R, L, S>(config, log, state, links, started))?;
         let died = |_| StartError::Device(io::Error::other("the engine's thread died as it started"));
         wait.await.map_err(died)?
     }

@@ -79,7 +79,7 @@ impl<R: Runtime, D: LogDevice> Log<R, D> {
         ring.committed = recovered.committed.map(|committed| LogId::decode(&committed)).transpose()?;
         let ring = Arc::new(Mutex::new(ring));
         let (steps, waiting) = mpsc::unbounded_channel();
-        R::thread("hither-log", writer::write::<R, D>(device, waiting, ring.clone(), stats, failing))?;
+        R::thread(crate::engine::THREAD_LOG, writer::write::<R, D>(device, waiting, ring.clone(), stats, failing))?;
         Ok(Self { ring, steps, reader, node, is_alone: Arc::default() })
     }
 
