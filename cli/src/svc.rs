@@ -114,13 +114,15 @@ async fn register(global: &Global, client: &Client, args: Register) -> Result<()
         registration = registration.lease(lease);
         kept = format!("with lease {lease}");
     }
+    // Others may see the registration, and ask this process to stop, before the answer is here.
+    let asked_to_stop = signal::asked_to_stop();
     let registered = client.register(registration).await?;
     announce(global, registered.instance(), &kept)?;
     if args.permanent || args.ttl.is_some() {
         return Ok(());
     }
     tokio::select! {
-        () = signal::asked_to_stop() => {
+        () = asked_to_stop => {
             registered.deregister().await?;
             Ok(())
         }
