@@ -1,7 +1,7 @@
 //! The replicated state as everything above it sees it: propose, wait until a read is safe, read.
 //!
 //! An [`Engine`] is a cheap handle; raft, the log and the persister run on threads of their own, and no type of theirs
-//! shows here. What a caller reads directly, under its locks, is the [`Machine`](crate::machine::Machine).
+//! shows here. What a caller reads directly, under its locks, is the [`Machine`].
 
 use std::fmt;
 use std::future::Future;
