@@ -176,21 +176,31 @@ impl Stream {
     }
 
     pub(crate) fn handle_reset(&mut self, page: ResetPage, more: bool) -> Step {
-        if self.created.is_none() || self.position.is_none() {
+        // In place of a snapshot that the server could not keep until it was sent: everything, then.
+        let is_snapshot = self.position.is_none() && page.base == Revision::ZERO;
+        if self.created.is_none() || self.position.is_none() && !is_snapshot {
             return Step::Gap("a reset before the watch has a position");
         }
         let page = match std::mem::take(&mut self.assembly) {
-            Assembly::Nothing => page,
-            Assembly::Reset(mut begun) if (begun.revision, begun.base) == (page.revision, page.base) => {
+            Assembly::Nothing | Assembly::Snapshot(..) => page,
+            Assembly::Reset(mut begun)
+                if (begun.revision, begun.base, begun.lineage) == (page.revision, page.base, page.lineage) =>
+            {
                 begun.unchanged.extend(page.unchanged);
                 begun.changed.extend(page.changed);
                 begun
             }
-            _ => return Step::Gap("the pages of a reset do not belong together"),
+            // What came of another reset is void.
+            Assembly::Reset(_) => page,
+            Assembly::Batch(_) => return Step::Gap("a reset in the middle of a batch"),
         };
         if more {
             self.assembly = Assembly::Reset(page);
             return Step::Wait;
+        }
+        if is_snapshot {
+            self.created = Some(page.lineage);
+            return self.handle_snapshot(SnapshotPage { revision: page.revision, entries: page.changed }, false);
         }
         if self.lineage == Some(page.lineage) && page.revision < self.told {
             return Step::Gap("a reset older than what was told");
@@ -379,6 +389,30 @@ mod tests {
         assert_eq!(update.events.len(), 2, "b is new, a is gone: {:?}", update.events);
         assert!(matches!(&update.events[1], Event::Delete { previous: Previous::NotAsked, .. }));
         assert_eq!(stream.start(), (Start::After(Revision(3)), Some(lineage(2))));
+    }
+
+    #[test]
+    fn a_list_that_the_server_begins_anew_voids_what_came_of_it() {
+        let reset = |revision, base, key| ResetPage {
+            revision: Revision(revision),
+            base: Revision(base),
+            lineage: lineage(1),
+            unchanged: vec![],
+            changed: vec![entry(key, 7)],
+        };
+        let mut stream = opened(Start::Snapshot, 5);
+        let page = SnapshotPage { revision: Revision(5), entries: vec![entry("void", 3)] };
+        assert_eq!(stream.handle_snapshot(page, true), Step::Wait);
+        assert_eq!(stream.handle_reset(reset(8, 0, "void too"), true), Step::Wait);
+        assert_eq!(stream.handle_reset(reset(9, 0, "a"), true), Step::Wait);
+        let Step::Tell(update) = stream.handle_reset(reset(9, 0, "b"), false) else { panic!("no snapshot") };
+        assert_eq!((update.kind, update.revision, update.events.len()), (UpdateKind::Snapshot, Revision(9), 2));
+        assert_eq!(stream.start(), (Start::After(Revision(9)), Some(lineage(1))));
+
+        let mut stream = opened(Start::Now, 5);
+        assert_eq!(stream.handle_reset(reset(8, 5, "void"), true), Step::Wait);
+        let Step::Tell(update) = stream.handle_reset(reset(9, 5, "a"), false) else { panic!("no reset") };
+        assert_eq!((update.kind, update.events.len()), (UpdateKind::Reset, 1));
     }
 
     #[test]

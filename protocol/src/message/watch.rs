@@ -98,6 +98,9 @@ impl Batch {
 /// History between the client's revision and this one is gone. A page of the difference: the keys that exist and, of
 /// those, the entries written after `base`. The client deletes what is not listed. All pages have one revision; the
 /// last has no `MORE` flag.
+///
+/// A page that does not go on with the reset before it begins another: a list that a server could not keep until it was
+/// sent is begun anew, and what came of it, be it a reset or the snapshot that the watch starts from, is void.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResetPage {
     /// The revision of the state that this describes.
