@@ -68,6 +68,11 @@ enum Step {
     },
     /// The node starts again from its disk; every client resumes.
     Restart,
+    /// The state is replaced by one that is ahead by so many writes, with or without the history of them.
+    Install {
+        missed: u8,
+        trimmed: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -148,6 +153,7 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => Just(Step::FloorDue),
         4 => (1u16..30_000).prop_map(|milliseconds| Step::Wait { milliseconds }),
         1 => Just(Step::Restart),
+        1 => (0u8..20, any::<bool>()).prop_map(|(missed, trimmed)| Step::Install { missed, trimmed }),
     ]
 }
 
@@ -198,6 +204,7 @@ fn play(steps: Vec<Step>) {
             Step::FloorDue => world.floor_due(),
             Step::Wait { milliseconds } => world.wait(Duration::from_millis(milliseconds.into())),
             Step::Restart => world.restart(),
+            Step::Install { missed, trimmed } => world.install(missed, trimmed),
         }
     }
     world.settle();

@@ -15,7 +15,7 @@ use super::history::ChangeLog;
 use super::hub::WatchHub;
 use super::listing::{ListId, Lists, Place, Progress};
 use super::spec::{Frames, HubConfig, SubscriberId, WatchFrame};
-use super::subscriber::{Phase, Subscriber};
+use super::subscriber::{Pages, Phase, Subscriber};
 use super::topic::{Ledger, Topic, Unread};
 use crate::State;
 
@@ -96,8 +96,8 @@ fn bytes(frames: &[WatchFrame]) -> usize {
 impl Delivery<'_> {
     fn step(&mut self, subscriber: &mut Subscriber) -> Step {
         match subscriber.phase {
-            Phase::Stale { base } => self.open_list(subscriber, base),
-            Phase::Listing { list, after, base } => self.list(subscriber, list, after, base),
+            Phase::Stale { pages } => self.open_list(subscriber, pages),
+            Phase::Listing { list, pages } => self.list(subscriber, list, pages),
             Phase::CatchUp { position } => self.catch_up(subscriber, position),
             Phase::Live { place } => self.follow(subscriber, place),
             Phase::Ahead => Step::Done,
@@ -108,36 +108,37 @@ impl Delivery<'_> {
         matches!(subscriber.phase, Phase::Live { place } if matches!(self.topic.unread(place), Unread::Nothing))
     }
 
-    fn open_list(&mut self, subscriber: &mut Subscriber, base: Revision) -> Step {
+    fn open_list(&mut self, subscriber: &mut Subscriber, pages: Pages) -> Step {
         let selector = (&self.topic.key.namespace, &self.topic.key.range);
-        let Some((list, _)) = self.lists.open(self.state, self.log, self.config, selector, self.now) else {
+        let Some((list, revision)) = self.lists.open(self.state, self.log, self.config, selector, self.now) else {
             return Step::NotBefore(self.now + LIST_PATIENCE);
         };
-        subscriber.phase = Phase::Listing { list, after: None, base: Some(base) };
+        subscriber.phase = Phase::Listing { list, pages: pages.anew(revision) };
         Step::Moved
     }
 
     /// The next page of a snapshot or a reset.
-    fn list(&mut self, subscriber: &mut Subscriber, id: ListId, after: Option<Place>, base: Option<Revision>) -> Step {
+    fn list(&mut self, subscriber: &mut Subscriber, id: ListId, pages: Pages) -> Step {
         match self.lists.gather(id, self.state, self.config, self.now) {
             Progress::Partial => return Step::More,
             Progress::Waits => return Step::NotBefore(self.now + LIST_PATIENCE),
             Progress::Whole => {}
-            // The list was kept for too long. What the client got of it is void: a reset against nothing begins.
+            // The list was kept for too long.
             Progress::Gone => {
-                subscriber.phase = Phase::Stale { base: base.unwrap_or_default() };
+                subscriber.phase = Phase::Stale { pages };
                 return Step::Moved;
             }
         }
         let Some(list) = self.lists.get(id) else { return Step::Moved };
         let revision = list.revision;
-        let page = Page::cut(&list.entries, after, base, self.config.page_bytes);
+        let Pages { base, sent } = pages;
+        let page = Page::cut(&list.entries, sent.map(|(_, place)| place), base, self.config.page_bytes);
         let flags = if page.is_last { Flags::default() } else { Flags::MORE };
-        let after = page.after;
+        let sent = page.after.map(|place| (revision, place));
         let (op, body) = page.encode(revision, base, self.lineage);
         self.out.push(WatchFrame { op, flags, body });
         if flags.has(Flags::MORE) {
-            subscriber.phase = Phase::Listing { list: id, after, base };
+            subscriber.phase = Phase::Listing { list: id, pages: Pages { base, sent } };
         } else {
             self.lists.release(id);
             subscriber.sent_to = revision;
@@ -164,7 +165,7 @@ impl Delivery<'_> {
             return Step::Moved;
         }
         if position < self.log.floor() {
-            subscriber.phase = Phase::Stale { base: subscriber.sent_to };
+            subscriber.phase = Phase::Stale { pages: Pages::reset(subscriber.sent_to) };
             return Step::Moved;
         }
         let found = Found::scan(self.log, position, self.topic, self.config);

@@ -13,7 +13,7 @@ use super::history::ChangeLog;
 use super::listing::Lists;
 use super::selectors::Selectors;
 use super::spec::{ConnectionId, HubBeat, HubConfig, Lag, SubscriberId, WatchSpec};
-use super::subscriber::{Phase, Subscriber};
+use super::subscriber::{Pages, Phase, Subscriber};
 use super::topic::{Ledger, Topic, TopicId, TopicKey, Unread};
 use crate::{Change, Delta, State};
 
@@ -128,9 +128,8 @@ impl WatchHub {
             .iter()
             .map(|(&id, subscriber)| {
                 let phase = match subscriber.phase {
-                    _ if !same_history => Phase::Stale { base: Revision::ZERO },
-                    Phase::Listing { base, .. } => Phase::Stale { base: base.unwrap_or_default() },
-                    Phase::Stale { base } => Phase::Stale { base },
+                    _ if !same_history => Phase::Stale { pages: Pages::reset(Revision::ZERO) },
+                    Phase::Listing { pages, .. } | Phase::Stale { pages } => Phase::Stale { pages },
                     Phase::Ahead => Phase::CatchUp { position: subscriber.sent_to },
                     Phase::Live { .. } | Phase::CatchUp { .. } => {
                         Phase::CatchUp { position: self.position(subscriber).unwrap_or(old_head) }
@@ -186,10 +185,10 @@ impl WatchHub {
                     let detail = "snapshots of other watches take up all the memory that they may; try again shortly";
                     return Err(Refusal::new(ErrorCode::ServerBusy, detail));
                 };
-                (Phase::Listing { list, after: None, base: None }, revision)
+                (Phase::Listing { list, pages: Pages::default() }, revision)
             }
             Start::After(_) if spec.lineage.is_some_and(|of| of != lineage) => {
-                (Phase::Stale { base: Revision::ZERO }, Revision::ZERO)
+                (Phase::Stale { pages: Pages::reset(Revision::ZERO) }, Revision::ZERO)
             }
             Start::After(revision) if revision > head => (Phase::Ahead, revision),
             Start::After(revision) => (Phase::CatchUp { position: revision }, revision),
@@ -421,7 +420,7 @@ impl WatchHub {
             },
             Phase::Ahead => None,
             Phase::Listing { list, .. } => Some(self.lists.get(list)?.revision),
-            Phase::Stale { base } => Some(base.max(self.log.floor())),
+            Phase::Stale { pages } => Some(pages.base.unwrap_or_default().max(self.log.floor())),
             Phase::CatchUp { position } => Some(position),
         }
     }

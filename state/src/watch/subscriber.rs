@@ -33,14 +33,40 @@ pub(super) struct Subscriber {
 
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// It gets the list as a snapshot or, against this revision, as a reset.
-    Listing { list: ListId, after: Option<Place>, base: Option<Revision> },
-    /// Its history is gone: it needs a list to be reset against this revision.
-    Stale { base: Revision },
+    /// It gets the pages of a list.
+    Listing { list: ListId, pages: Pages },
+    /// It needs a list, since its history is gone or the list that it had.
+    Stale { pages: Pages },
     /// It reads history after this revision.
     CatchUp { position: Revision },
     /// It waits for the node to reach the revision that it has already seen.
     Ahead,
     /// It reads its topic's list from this place.
     Live { place: u64 },
+}
+
+/// What a watch gets of a list.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pages {
+    /// What a reset is against; none for a snapshot.
+    pub(super) base: Option<Revision>,
+    /// The revision of the list, and the last place that was sent.
+    pub(super) sent: Option<(Revision, Place)>,
+}
+
+impl Pages {
+    /// A reset from its first page.
+    pub(super) const fn reset(base: Revision) -> Self {
+        Self { base: Some(base), sent: None }
+    }
+
+    /// What is left to be sent if the list is begun anew at `revision`. Two lists of one revision are the same to the
+    /// last place. Otherwise what was sent is void, and a snapshot becomes a reset against nothing: only its own revision
+    /// was announced.
+    pub(super) fn anew(self, revision: Revision) -> Self {
+        match self.sent {
+            Some((of, _)) if of == revision => self,
+            _ => Self::reset(self.base.unwrap_or_default()),
+        }
+    }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Judge {
     entries: Vec<Entry>,
     unchanged: Vec<Key>,
     events: Vec<Event>,
+    /// Revision and base of the reset that they are parts of.
+    listed: Option<(Revision, Revision)>,
 }
 
 impl Judge {
@@ -61,6 +63,7 @@ impl Judge {
             entries,
             unchanged,
             events,
+            listed: None,
         }
     }
 
@@ -87,10 +90,14 @@ impl Judge {
                 if let Some(position) = self.position {
                     let base = if self.elsewhere { Revision::ZERO } else { position };
                     assert!(page.base <= base, "against what the client has at most");
-                } else if self.snapshot.take().is_some() {
-                    // What came of the snapshot is void.
-                    assert_eq!(page.base, Revision::ZERO);
+                } else {
+                    assert_eq!(page.base, Revision::ZERO, "who has nothing gets everything");
+                    self.snapshot = None;
+                }
+                if self.listed.replace((page.revision, page.base)) != Some((page.revision, page.base)) {
+                    // What came of a list that is begun anew is void.
                     self.entries.clear();
+                    self.unchanged.clear();
                 }
                 self.entries.extend(page.changed);
                 self.unchanged.extend(page.unchanged);
@@ -99,6 +106,7 @@ impl Judge {
                     assert!(self.position.is_none_or(|position| self.elsewhere || position <= page.revision));
                     self.position = Some(page.revision);
                     self.elsewhere = false;
+                    self.listed = None;
                 }
             }
             op::BATCH => {
@@ -117,12 +125,14 @@ impl Judge {
         assert!(entries.is_sorted_by_key(|entry| entry.mod_revision), "in order of their last write");
         assert!(entries.iter().all(|entry| entry.mod_revision > base));
         let expected = model.state(&self.range, revision);
+        let (count, unchanged) = (entries.len(), self.unchanged.len());
         let mut got: BTreeMap<Key, Entry> = entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
         for key in std::mem::take(&mut self.unchanged) {
             let entry = expected.get(&key).expect("an unchanged key exists").clone();
             assert!(entry.mod_revision <= base, "{key} changed after {base}");
             assert!(got.insert(key, entry).is_none(), "named once");
         }
+        assert_eq!(got.len(), count + unchanged, "each key once");
         assert_eq!(got, expected, "the state at {revision}");
     }
 

@@ -283,6 +283,20 @@ impl World {
         }
     }
 
+    /// The state runs ahead by some writes that the hub is not told of, and the hub is given all of it at once, as a node
+    /// is that was behind for too long.
+    pub(crate) fn install(&mut self, missed: u8, trimmed: bool) {
+        let other = WatchHub::new(self.config.clone(), &self.state, ChangeLog::new(self.head()), self.now);
+        let hub = std::mem::replace(&mut self.hub, other);
+        (0..missed).for_each(|number| self.put(number % 12, number, false));
+        if trimmed {
+            self.floor(self.head());
+        }
+        self.hub = hub;
+        let log = ChangeLog::load(&self.disk, self.state.floor(), self.head()).expect("what was written reads back");
+        self.hub.install(&self.state, log, self.now);
+    }
+
     /// Lets every client catch up, woken by nothing but what the hub says, and asks whether they all did.
     pub(crate) fn settle(&mut self) {
         // Those that wait for a future revision get there.
