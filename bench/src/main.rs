@@ -4,6 +4,7 @@
 //! takes turns (A/B/A/B), so that a noisy minute hits both. A bare QUIC echo and raw QUIC streams of the same sizes run
 //! along: they are what the machine allows. The result is a page of tables, `docs/benchmarks.md`.
 
+mod kept;
 mod latency;
 mod limits;
 mod machine;
@@ -45,6 +46,9 @@ pub(crate) struct Run {
     /// The page to write.
     #[arg(long, default_value = "docs/benchmarks.md")]
     out: PathBuf,
+    /// Results so far: a run that was cut off goes on where it was.
+    #[arg(long, default_value = "target/bench-results.jsonl")]
+    kept: PathBuf,
     /// Seconds of each closed loop.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,

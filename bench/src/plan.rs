@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 
+use crate::kept::Kept;
 use crate::process::Server;
 use crate::report::{Page, Section};
 use crate::target::System;
@@ -82,20 +83,21 @@ pub(crate) async fn run(run: &Run) -> anyhow::Result<()> {
     }
     systems.retain(|system| !run.without.iter().any(|name| name.eq_ignore_ascii_case(system.name())));
     let mut page = Page::new(machine::describe(), run.rounds, run.seconds);
+    let mut kept = Kept::open(&run.kept, run.seconds)?;
     for row in ROWS.iter().filter(|row| run.only.as_deref().is_none_or(|only| row.name.contains(only))) {
         let mut section = Section::new(row.section, row.name);
         for round in 1..=run.rounds {
             for &system in &systems {
-                let figures = turn(run, system, row.work)
-                    .await
+                let measure = async || turn(run, system, row.work).await;
+                let figures = kept.or_measure(row.name, system.name(), round, measure).await;
+                let figures = figures
                     .with_context(|| format!("{} on {}, round {round} of {}", row.name, system.name(), run.rounds))?;
-                eprintln!("{} {round}/{} {}: {figures:.3?}", row.name, run.rounds, system.name());
                 section.add(system.name(), figures);
             }
             if let Some(limit) = row.limit {
-                let figures = limit_turn(run, limit).await.with_context(|| format!("{}: the limit", row.name))?;
-                eprintln!("{} {round}/{} bare QUIC: {figures:.3?}", row.name, run.rounds);
-                section.add("bare QUIC", figures);
+                let measure = async || limit_turn(run, limit).await;
+                let figures = kept.or_measure(row.name, "bare QUIC", round, measure).await;
+                section.add("bare QUIC", figures.with_context(|| format!("{}: the limit", row.name))?);
             }
         }
         page.push(section);
@@ -106,7 +108,7 @@ pub(crate) async fn run(run: &Run) -> anyhow::Result<()> {
     }
     std::fs::write(&run.out, page.render()).with_context(|| format!("cannot write {}", run.out.display()))?;
     eprintln!("wrote {}", run.out.display());
-    Ok(())
+    kept.forget()
 }
 
 /// One workload on one fresh server.

@@ -101,7 +101,9 @@ impl Connection {
             #[cfg(feature = "etcd")]
             Self::Etcd(client) => {
                 let options = etcd_client::GetOptions::new().with_prefix();
-                Ok(client.get(prefix, Some(options)).await?.kvs().len())
+                // The answer is one message, and gRPC's default refuses more than 4 MiB.
+                let mut reader = client.kv_client().max_decoding_message_size(usize::MAX);
+                Ok(reader.get(prefix, Some(options)).await?.kvs().len())
             }
         }
     }
