@@ -21,7 +21,8 @@ pub(crate) struct Global {
     /// The namespace; keys of different namespaces never meet.
     #[arg(short, long, global = true, value_name = "NAME", help_heading = "Global options")]
     pub(crate) namespace: Option<String>,
-    /// How long to wait for an answer, such as 500ms or 10s; then exit with 124.
+    /// How long to wait, such as 500ms or 10s: for a server (then exit with 5), for its answer or, in a watch, for the
+    /// next change (then exit with 124).
     #[arg(long, global = true, value_name = "TIME", value_parser = duration, help_heading = "Global options")]
     pub(crate) timeout: Option<Duration>,
     /// The form of the output: a table on a terminal, plain in a pipe, unless said otherwise.

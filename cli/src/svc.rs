@@ -199,6 +199,7 @@ async fn watch(global: &Global, client: &Client, service: &str, count: Option<u6
                 Some(update) => update?,
                 None => return Ok(()),
             },
+            failure = crate::watch::nothing_for(global.timeout) => return Err(failure),
             () = &mut stop => return Ok(()),
         };
         let mut printer = global.printer();

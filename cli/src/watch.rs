@@ -11,7 +11,7 @@ use hither::{Event, KeyRange, Mode, Revision, Start, Update, UpdateKind};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::session::{Global, duration};
 use crate::{signal, value};
 
@@ -112,12 +112,22 @@ async fn watch(global: &Global, range: KeyRange, args: &WatchArgs) -> Result<(),
                 Some(Err(error)) => break Err(error.into()),
                 None => break Ok(()),
             },
+            failure = nothing_for(global.timeout) => break Err(failure),
             () = &mut stop => break Ok(()),
         }
     };
     drop(watch);
     client.close().await;
     result
+}
+
+/// How a watch fails that saw nothing for `--timeout`; without one it waits for ever.
+pub(crate) async fn nothing_for(timeout: Option<Duration>) -> Failure {
+    match timeout {
+        Some(timeout) => tokio::time::sleep(timeout).await,
+        None => std::future::pending().await,
+    }
+    Failure::new(Exit::Timeout, "nothing changed in the time that --timeout gives")
 }
 
 struct Show<'a> {

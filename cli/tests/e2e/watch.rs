@@ -92,3 +92,11 @@ fn a_reader_that_goes_away_ends_the_watch_quietly() {
     });
     assert_eq!(watch.child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn a_watch_that_sees_nothing_ends_with_its_timeout() {
+    let home = Home::new();
+    let _server = home.dev(&[]);
+    let ran = home.run(&["watch", "quiet", "--timeout", "1s"]);
+    assert_eq!(ran.code, 124, "{}", ran.err);
+}
