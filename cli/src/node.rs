@@ -11,7 +11,7 @@ use hither_server::engine::{DiskReserve, Engine, EngineConfig, is_engine_thread}
 use hither_server::{Config, ConfigError, Identity, IdentityError, Node, NodeError, Overrides, identity};
 use hither_state::StateLimits;
 use hither_state::watch::HubConfig;
-use hither_storage::{DataDir, StorageError, free_bytes};
+use hither_storage::{DataDir, StorageError, Vacancy, free_bytes};
 
 use crate::context::{self, Kept};
 use crate::exit::{Exit, Failure};
@@ -182,12 +182,13 @@ fn make(path: &Path) -> Result<(DataDir, Identity), Failure> {
     if DataDir::exists(path) {
         return Err(StorageError::AlreadyInitialised { path: path.to_owned() }.into());
     }
-    DataDir::prepare(path)?;
+    // Held from here on: of two first starts at once, one makes the node and the other says who has it.
+    let vacancy = Vacancy::claim(path)?;
     let identity = identity::initialise(path)?;
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let created = UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
     let whose = hither_storage::Identity { cluster: identity.cluster(), node: identity.node(), created };
-    Ok((DataDir::create(path, whose)?, identity))
+    Ok((vacancy.create(whose)?, identity))
 }
 
 /// A context that cannot be written keeps nobody from being served.

@@ -58,7 +58,7 @@ impl<W: Write> Printer<W> {
         self.out.flush()
     }
 
-    /// Many entries: `plain` is a key a line.
+    /// Many entries: `plain` is a value a line, or a key a line without the values.
     pub(crate) fn entries(&mut self, entries: &[Entry], values: bool) -> io::Result<()> {
         let record = |entry| if values { Record::entry(entry) } else { Record::key_of(entry) };
         match self.format {
@@ -73,7 +73,7 @@ impl<W: Write> Printer<W> {
             Format::Jsonl => entries.iter().try_for_each(|entry| self.json(&record(entry)))?,
             Format::Plain => {
                 for entry in entries {
-                    self.out.write_all(entry.key.as_bytes())?;
+                    self.out.write_all(if values { &entry.value } else { entry.key.as_bytes() })?;
                     self.out.write_all(b"\n")?;
                 }
             }
@@ -248,6 +248,13 @@ mod tests {
             .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["key"].as_str().unwrap().to_owned())
             .collect();
         assert_eq!(keys, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_plain_list_is_its_values_or_its_keys() {
+        let entries = [entry("a", b"1"), entry("b", b"2")];
+        assert_eq!(printed(Format::Plain, |printer| printer.entries(&entries, true).unwrap()), b"1\n2\n");
+        assert_eq!(printed(Format::Plain, |printer| printer.entries(&entries, false).unwrap()), b"a\nb\n");
     }
 
     #[test]

@@ -3,3 +3,4 @@
 pub mod image;
 pub mod protocol;
 pub mod state;
+pub mod text;

@@ -20,6 +20,9 @@ pub use units::{parse_bytes, parse_duration};
 use crate::engine::Profile;
 use setting::{SETTINGS, Setting};
 
+/// Whose variables begin with `HITHER_` too: the client library's, and those that `hither watch --exec` sets.
+const SECTIONS_OF_OTHERS: [&str; 2] = ["client", "event"];
+
 /// Everything that can be set about a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -289,11 +292,17 @@ impl Config {
 
     fn read_environment(&mut self, environment: impl IntoIterator<Item = (String, String)>) -> Result<(), ConfigError> {
         for (name, value) in environment {
-            // Other variables begin with HITHER_ too (HITHER_URL is the client's): only those of our sections are ours.
             let Some(rest) = name.strip_prefix("HITHER_") else { continue };
             let Some((section, key)) = rest.split_once('_') else { continue };
             let (section, key) = (section.to_ascii_lowercase(), key.to_ascii_lowercase());
-            if SETTINGS.iter().any(|setting| setting.section == section) {
+            // Other variables begin with HITHER_ too, such as HITHER_URL and the client's: those of our sections are
+            // ours, and what is nearly one of ours.
+            let ours = SETTINGS.iter().any(|setting| setting.section == section);
+            let slip = || {
+                let name = format!("{section}.{key}");
+                SETTINGS.iter().any(|setting| setting.key == key && nearest::is_slip(&name, &setting.name()))
+            };
+            if ours || (!SECTIONS_OF_OTHERS.contains(&section.as_str()) && slip()) {
                 self.set(Source::Environment(name.clone()), &section, &key, &value)?;
             }
         }

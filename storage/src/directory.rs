@@ -37,48 +37,7 @@ impl DataDir {
     /// # Errors
     /// Something is there already, the path cannot be used, or the disk refuses.
     pub fn create(path: impl AsRef<Path>, identity: Identity) -> Result<Self, StorageError> {
-        let path = path.as_ref();
-        let lock = Self::prepare_locked(path)?;
-        let creating = path.join(CREATING);
-        replace_file(&creating, b"").map_err(StorageError::io(&creating, "write"))?;
-        RocksLog::create(path, &identity)?;
-        RocksState::create(path, &identity)?;
-        // From here on it is a node's.
-        identity.write(path)?;
-        Self::open_locked(path, None, lock)
-    }
-
-    /// Makes the directory if it is missing, and finds out whether a node may be created in it: for what has to be
-    /// there before the data are.
-    ///
-    /// # Errors
-    /// As [`create`](Self::create).
-    pub fn prepare(path: impl AsRef<Path>) -> Result<(), StorageError> {
-        Self::prepare_locked(path.as_ref()).map(drop)
-    }
-
-    fn prepare_locked(path: &Path) -> Result<Lock, StorageError> {
-        let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.map_err(StorageError::io(path, "create it"))?;
-        for made in missing.into_iter().filter(|made| !made.as_os_str().is_empty()) {
-            sync_directory(parent(made)).map_err(StorageError::io(parent(made), "sync"))?;
-        }
-        check_access(path)?;
-        if Self::exists(path) {
-            return Err(StorageError::AlreadyInitialised { path: path.into() });
-        }
-        // Before the lock, which leaves a file: a directory that is full of something else is not touched.
-        leftovers(path)?;
-        let lock = Lock::take(path)?;
-        if Self::exists(path) {
-            return Err(StorageError::AlreadyInitialised { path: path.into() });
-        }
-        for path in leftovers(path)? {
-            let removed = if path.is_dir() { remove_directory(&path) } else { fs::remove_file(&path) };
-            removed.map_err(StorageError::io(&path, "remove"))?;
-        }
-        Ok(lock)
+        Vacancy::claim(path)?.create(identity)
     }
 
     /// Opens a node's directory and checks all of its log. `cluster` is the one that it has to belong to.
@@ -153,6 +112,60 @@ impl DataDir {
             return Err(StorageError::damaged(&path.join(state::CURRENT), what));
         }
         Ok(Self { path: path.into(), identity, log, state })
+    }
+}
+
+/// A directory in which a node may be created, held by this process: for what has to be there before the data are, and
+/// may be made by one process only.
+#[derive(Debug)]
+pub struct Vacancy {
+    path: PathBuf,
+    lock: Lock,
+}
+
+impl Vacancy {
+    /// Makes the directory if it is missing, and finds out whether a node may be created in it.
+    ///
+    /// # Errors
+    /// Something is there already, another process is about to create a node in it, or the path cannot be used.
+    pub fn claim(path: impl AsRef<Path>) -> Result<Self, StorageError> {
+        let path = path.as_ref();
+        let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map_err(StorageError::io(path, "create it"))?;
+        for made in missing.into_iter().filter(|made| !made.as_os_str().is_empty()) {
+            sync_directory(parent(made)).map_err(StorageError::io(parent(made), "sync"))?;
+        }
+        check_access(path)?;
+        if DataDir::exists(path) {
+            return Err(StorageError::AlreadyInitialised { path: path.into() });
+        }
+        // Before the lock, which leaves a file: a directory that is full of something else is not touched.
+        leftovers(path)?;
+        let lock = Lock::take(path)?;
+        if DataDir::exists(path) {
+            return Err(StorageError::AlreadyInitialised { path: path.into() });
+        }
+        for path in leftovers(path)? {
+            let removed = if path.is_dir() { remove_directory(&path) } else { fs::remove_file(&path) };
+            removed.map_err(StorageError::io(&path, "remove"))?;
+        }
+        Ok(Self { path: path.into(), lock })
+    }
+
+    /// Creates the node and opens it. Until this returns, an interruption leaves a directory that can be claimed again.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn create(self, identity: Identity) -> Result<DataDir, StorageError> {
+        let path = &self.path;
+        let creating = path.join(CREATING);
+        replace_file(&creating, b"").map_err(StorageError::io(&creating, "write"))?;
+        RocksLog::create(path, &identity)?;
+        RocksState::create(path, &identity)?;
+        // From here on it is a node's.
+        identity.write(path)?;
+        DataDir::open_locked(path, None, self.lock)
     }
 }
 

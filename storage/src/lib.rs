@@ -26,7 +26,7 @@ mod rocks;
 mod space;
 mod state;
 
-pub use directory::DataDir;
+pub use directory::{DataDir, Vacancy};
 pub use error::StorageError;
 pub use ident::Identity;
 pub use log::{RocksLog, RocksLogReader};

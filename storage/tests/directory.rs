@@ -11,7 +11,7 @@ use std::process;
 use common::*;
 use hither_protocol::ClusterId;
 use hither_state::device::LogDevice;
-use hither_storage::{DataDir, StorageError};
+use hither_storage::{DataDir, StorageError, Vacancy};
 
 fn refusal(path: &Path) -> StorageError {
     open(path).map(drop).unwrap_err()
@@ -159,4 +159,15 @@ fn a_state_that_current_state_does_not_name_is_removed() {
     fs::write(path.join("CURRENT_STATE"), "nonsense").unwrap();
     assert_eq!(refusal(&path).exit_code(), 74);
     assert!(path.join("state-1").exists(), "and nothing is removed on the word of a damaged file");
+}
+
+#[test]
+fn of_two_who_would_create_a_node_one_is_told_of_the_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = Vacancy::claim(directory.path()).unwrap();
+    let error = Vacancy::claim(directory.path()).unwrap_err();
+    assert!(matches!(error, StorageError::Held { pid: Some(pid), .. } if pid == std::process::id()), "{error}");
+    drop(first.create(IDENTITY).unwrap());
+    let error = Vacancy::claim(directory.path()).unwrap_err();
+    assert!(matches!(error, StorageError::AlreadyInitialised { .. }), "{error}");
 }

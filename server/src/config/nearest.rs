@@ -5,6 +5,11 @@ pub(super) fn nearest(name: &str, candidates: impl Iterator<Item = String>) -> O
     candidates.min_by_key(|candidate| distance(name, candidate))
 }
 
+/// Whether `name` is most likely `meant` with a slip of the finger in it.
+pub(super) fn is_slip(name: &str, meant: &str) -> bool {
+    distance(name, meant) <= 2
+}
+
 /// Letters to insert, delete or replace to make `b` of `a`.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();

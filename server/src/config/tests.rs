@@ -53,12 +53,22 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_valid_one() {
         Config::load(None, environment, &Overrides::default()).expect_err("is refused").to_string(),
         "the environment variable HITHER_NODE_LISTENS: there is no setting `node.listens`; did you mean `node.listen`?"
     );
+    let environment = [("HITHER_NOED_LISTEN".to_owned(), "127.0.0.1:7400".to_owned())];
+    assert_eq!(
+        Config::load(None, environment, &Overrides::default()).expect_err("is refused").to_string(),
+        "the environment variable HITHER_NOED_LISTEN: there is no setting `noed.listen`; did you mean `node.listen`?"
+    );
 }
 
 #[test]
 fn variables_of_others_are_left_alone() {
-    let environment = [("HITHER_URL", "hither://a"), ("HITHER_CONNECT_TIMEOUT", "x"), ("PATH", "/bin")]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let environment = [
+        ("HITHER_URL", "hither://a"),
+        ("HITHER_CLIENT_BEAT_INTERVAL", "1s"),
+        ("HITHER_CONNECT_TIMEOUT", "x"),
+        ("PATH", "/bin"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()));
     assert_eq!(Config::load(None, environment, &Overrides::default()).expect("loads"), Config::default());
 }
 

@@ -211,7 +211,13 @@ impl Task {
                 let Some(slot) = self.slots.get_mut(&id) else { continue };
                 if matches!(slot.stream, Stream::Free(_)) {
                     slot.is_ready = false;
-                    fetched.push((id, slot.watch, hub.poll_frames(&state, id, FRAMES_BYTES, now)));
+                    let frames = hub.poll_frames(&state, id, FRAMES_BYTES, now);
+                    // Whoever has much to fetch holds the state's lock once for it, not together with the others.
+                    let is_long = matches!(frames, Frames::Frames { more: true, .. });
+                    fetched.push((id, slot.watch, frames));
+                    if is_long {
+                        break;
+                    }
                 }
             }
         }
