@@ -35,9 +35,10 @@ pub fn binary() -> &'static Path {
             .status()
             .expect("cargo runs");
         assert!(status.success(), "the binary hither does not build");
-        // The test is target/PROFILE/deps/NAME.
-        let test = std::env::current_exe().expect("a test knows where it is");
-        let profile = test.ancestors().nth(2).expect("a test is two folders below its profile");
+        // A test is target/PROFILE/deps/NAME, a program target/PROFILE/NAME.
+        let program = std::env::current_exe().expect("a program knows where it is");
+        let folder = program.parent().expect("a program is in a folder");
+        let profile = if folder.ends_with("deps") { folder.parent().expect("deps is in a profile") } else { folder };
         profile.join("hither")
     })
 }
@@ -46,13 +47,19 @@ pub fn binary() -> &'static Path {
 #[derive(Debug)]
 pub struct Home {
     root: TempDir,
+    environment: Vec<(String, String)>,
 }
 
 impl Home {
     /// An empty one.
     pub fn new() -> Self {
         let root = tempfile::Builder::new().prefix("hither-test-").tempdir().expect("a temporary directory");
-        Self { root }
+        Self { root, environment: Vec::new() }
+    }
+
+    /// Sets a variable in the environment of everything that is run here, such as a setting of the node.
+    pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.environment.push((name.into(), value.into()));
     }
 
     /// Where the node keeps its data.
@@ -69,6 +76,7 @@ impl Home {
     pub fn hither(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.args(arguments).env("XDG_CONFIG_HOME", self.config()).env_remove("HITHER_URL").env_remove("RUST_LOG");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.current_dir(self.root.path()).stdin(Stdio::null());
         command
     }
