@@ -67,6 +67,7 @@ impl Exit {
             | ErrorCode::Closed
             | ErrorCode::ConnectionLost
             | ErrorCode::NotReady
+            | ErrorCode::NoInstances
             | ErrorCode::SessionExpired => Self::Unavailable,
             ErrorCode::Timeout => Self::Timeout,
             _ => Self::Failed,

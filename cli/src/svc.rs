@@ -117,7 +117,7 @@ async fn register(global: &Global, client: &Client, args: Register) -> Result<()
     // Others may see the registration, and ask this process to stop, before the answer is here.
     let asked_to_stop = signal::asked_to_stop();
     let registered = client.register(registration).await?;
-    announce(global, registered.instance(), &kept)?;
+    announce(global, &registered.instance(), &kept)?;
     if args.permanent || args.ttl.is_some() {
         return Ok(());
     }

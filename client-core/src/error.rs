@@ -7,6 +7,8 @@ use std::sync::Arc;
 use hither_protocol::error::LeaderHint;
 use hither_protocol::{Applied, ErrorCode, Refusal, Retry, Revision};
 
+use crate::registry::NoInstances;
+
 /// Why a call failed: a number, whether it changed anything, what may be done, and a sentence that says what to do.
 ///
 /// Cheap to clone.
@@ -83,6 +85,12 @@ impl Error {
     #[must_use]
     pub fn leader(&self) -> Option<&LeaderHint> {
         self.0.refusal.leader.as_ref()
+    }
+
+    /// For `NoInstances`: what is known of the service.
+    #[must_use]
+    pub fn no_instances(&self) -> Option<&NoInstances> {
+        self.0.source.as_deref()?.downcast_ref()
     }
 
     /// The same error, but the request may have taken effect.

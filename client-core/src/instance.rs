@@ -4,18 +4,25 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use hither_protocol::limits::VALUE_BYTES_MAX;
-use hither_protocol::{ErrorCode, Key, KeyRange, Refusal};
+use hither_protocol::{ErrorCode, Key, KeyRange, Refusal, Revision};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// The schema that this version writes.
 pub const SCHEMA: u32 = 1;
 
-/// What an instance may be long: a DNS label of a service, and room for `host-pod-process`.
-const NAME_BYTES_MAX: usize = 255;
+/// A service is a DNS label, so that it can be a host name as it is.
+const SERVICE_BYTES_MAX: usize = 63;
+/// Room for `host-pod-process`.
+const ID_BYTES_MAX: usize = 255;
 const ENDPOINTS_MAX: usize = 64;
 const TAGS_MAX: usize = 64;
+/// Tags, zones, regions, schemes, and the names of metadata: words to select by.
+const WORD_BYTES_MAX: usize = 63;
+const METADATA_MAX: usize = 64;
+const METADATA_VALUE_BYTES_MAX: usize = 4 * 1024;
+/// Every finder keeps every record in memory, and each change of one travels to all of them.
+const RECORD_BYTES_MAX: usize = 64 * 1024;
 
 /// An instance of a service, as it stands in the registry. Fields that this version does not know are kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,12 +60,16 @@ pub struct Instance {
     /// When it started: UTC, RFC 3339.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub started_at: String,
+    /// Which registration under this id it is: the revision that created its key. Another registration under the same
+    /// id has a larger one. Zero for a record that is not in the registry; no part of the record.
+    #[serde(skip)]
+    pub epoch: Revision,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
 }
 
-/// What an instance says of itself.
+/// How an instance is: what it says of itself, but for [`Suspect`](Self::Suspect).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
@@ -73,9 +84,47 @@ pub enum Status {
     Draining,
     /// It was taken out by hand.
     Maintenance,
+    /// Its process has not been heard of for a second or more. The registry says so; no record does.
+    Suspect,
     /// A word of a newer version.
     #[serde(untagged)]
     Other(String),
+}
+
+impl Status {
+    /// The word for it, as it stands in records.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Passing => "passing",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+            Self::Draining => "draining",
+            Self::Maintenance => "maintenance",
+            Self::Suspect => "suspect",
+            Self::Other(word) => word,
+        }
+    }
+}
+
+impl From<&str> for Status {
+    fn from(word: &str) -> Self {
+        match word {
+            "passing" => Self::Passing,
+            "warning" => Self::Warning,
+            "critical" => Self::Critical,
+            "draining" => Self::Draining,
+            "maintenance" => Self::Maintenance,
+            "suspect" => Self::Suspect,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// Where an instance listens.
@@ -110,6 +159,7 @@ impl Instance {
             weight: weight_default(),
             status: Status::default(),
             started_at: String::new(),
+            epoch: Revision::ZERO,
             unknown: Map::new(),
         }
     }
@@ -124,6 +174,25 @@ impl Instance {
     #[must_use]
     pub fn key_of(service: &str, id: &str) -> Key {
         format!("services/{service}/{id}").into()
+    }
+
+    /// The URL of its first endpoint: `http://10.0.0.5:8080`. An endpoint without a scheme of its own is asked over
+    /// `http`. None if it listens nowhere.
+    #[must_use]
+    pub fn url(&self) -> Option<String> {
+        self.endpoints.first().map(ServiceEndpoint::url)
+    }
+
+    /// The URLs of all its endpoints.
+    #[must_use]
+    pub fn urls(&self) -> Vec<String> {
+        self.endpoints.iter().map(ServiceEndpoint::url).collect()
+    }
+
+    /// The key of what a stopped instance leaves behind.
+    #[must_use]
+    pub fn tombstone_of(service: &str, id: &str) -> Key {
+        format!("stopped/{service}/{id}").into()
     }
 
     /// The keys of all instances of a service.
@@ -159,24 +228,47 @@ impl Instance {
         if self.schema == 0 {
             return Err(invalid("schema must be 1"));
         }
-        check_name("service", &self.service)?;
-        check_name("id", &self.id)?;
-        if self.endpoints.len() > ENDPOINTS_MAX {
-            return Err(invalid(format!("endpoints: at most {ENDPOINTS_MAX}")));
-        }
-        if self.tags.len() > TAGS_MAX {
-            return Err(invalid(format!("tags: at most {TAGS_MAX}")));
-        }
+        check_service(&self.service)?;
+        check_id(&self.id)?;
+        at_most("endpoints", self.endpoints.len(), ENDPOINTS_MAX)?;
+        at_most("tags", self.tags.len(), TAGS_MAX)?;
+        at_most("metadata", self.metadata.len(), METADATA_MAX)?;
         self.endpoints.iter().try_for_each(ServiceEndpoint::check)?;
+        self.tags.iter().try_for_each(|tag| check_word("tags", tag))?;
+        for (field, text) in [("zone", &self.zone), ("region", &self.region), ("version", &self.version)] {
+            if !text.is_empty() {
+                check_word(field, text)?;
+            }
+        }
+        for (name, value) in &self.metadata {
+            check_word("metadata", name)?;
+            if value.len() > METADATA_VALUE_BYTES_MAX {
+                let limit = METADATA_VALUE_BYTES_MAX;
+                return Err(invalid(format!("metadata {name}: {} bytes, the limit is {limit}", value.len())));
+            }
+        }
+        if self.status == Status::Suspect {
+            return Err(invalid(
+                "status: suspect is what the registry says of an instance, not the instance of itself",
+            ));
+        }
         let bytes = self.to_json().len();
-        if bytes > VALUE_BYTES_MAX {
-            return Err(Refusal::new(ErrorCode::ValueTooLarge, format!("the record has {bytes} bytes")));
+        if bytes > RECORD_BYTES_MAX {
+            let detail = format!("the record has {bytes} bytes, the limit is {RECORD_BYTES_MAX}");
+            return Err(Refusal::new(ErrorCode::ValueTooLarge, detail));
         }
         Ok(())
     }
 }
 
 impl ServiceEndpoint {
+    /// `scheme://host:port`; `http` for one that was given without a scheme, which is recorded as `tcp`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let shown = self.to_string();
+        shown.strip_prefix("tcp://").map(|address| format!("http://{address}")).unwrap_or(shown)
+    }
+
     /// Whether it may be stored.
     ///
     /// # Errors
@@ -228,16 +320,44 @@ impl FromStr for ServiceEndpoint {
     }
 }
 
-fn check_name(field: &str, name: &str) -> Result<(), Refusal> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b':' | b'@');
-    let edge = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-    if edge && name.len() <= NAME_BYTES_MAX && name.bytes().all(plain) {
+/// Whether a service may have this name: a DNS label in lower case.
+///
+/// # Errors
+/// `InvalidName`.
+pub fn check_service(name: &str) -> Result<(), Refusal> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let edges = !name.starts_with('-') && !name.ends_with('-');
+    if edges && (1..=SERVICE_BYTES_MAX).contains(&name.len()) && name.bytes().all(plain) {
         return Ok(());
     }
-    Err(Refusal::new(
-        ErrorCode::InvalidName,
-        format!("{field} must be 1 to {NAME_BYTES_MAX} of A-Z a-z 0-9 . _ - : @ and begin with a letter or digit"),
-    ))
+    let detail = format!(
+        "service {name:?}: must be a DNS label, 1 to {SERVICE_BYTES_MAX} of a-z 0-9 - that begin and end with a letter or digit"
+    );
+    Err(Refusal::new(ErrorCode::InvalidName, detail))
+}
+
+fn check_id(id: &str) -> Result<(), Refusal> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b':' | b'@');
+    let edge = id.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    if edge && id.len() <= ID_BYTES_MAX && id.bytes().all(plain) {
+        return Ok(());
+    }
+    let detail =
+        format!("id {id:?}: must be 1 to {ID_BYTES_MAX} of A-Z a-z 0-9 . _ - : @ and begin with a letter or digit");
+    Err(Refusal::new(ErrorCode::InvalidName, detail))
+}
+
+fn check_word(field: &str, word: &str) -> Result<(), Refusal> {
+    let wrong = word.chars().any(|letter| letter.is_control() || letter.is_whitespace());
+    if wrong || !(1..=WORD_BYTES_MAX).contains(&word.len()) {
+        let detail = format!("{field} {word:?}: must be 1 to {WORD_BYTES_MAX} bytes without spaces");
+        return Err(invalid(detail));
+    }
+    Ok(())
+}
+
+fn at_most(field: &str, count: usize, limit: usize) -> Result<(), Refusal> {
+    if count > limit { Err(invalid(format!("{field}: {count}, the limit is {limit}"))) } else { Ok(()) }
 }
 
 fn invalid(detail: impl Into<String>) -> Refusal {
@@ -269,8 +389,42 @@ mod tests {
         let mut instance = Instance::new("a", "1");
         instance.endpoints = vec![ServiceEndpoint { scheme: "tcp".into(), host: "0.0.0.0".into(), port: 1 }];
         assert!(named(&instance).contains("0.0.0.0"));
+        for (change, field) in [
+            (set(|of| of.tags = vec!["two words".into()]), "tags"),
+            (set(|of| of.zone = "z".repeat(64)), "zone"),
+            (set(|of| of.metadata = [("k".to_owned(), "v".repeat(4_097))].into()), "metadata k"),
+            (set(|of| of.metadata = (0..65).map(|n| (n.to_string(), String::new())).collect()), "metadata: 65"),
+            (set(|of| of.status = Status::Suspect), "status"),
+        ] {
+            assert!(named(&change).starts_with(field), "{}", named(&change));
+        }
         assert!(Instance::from_json(b"{}").is_err());
         assert!(Instance::from_json(b"\xff").is_err());
+    }
+
+    fn set(change: impl FnOnce(&mut Instance)) -> Instance {
+        let mut instance = Instance::new("a", "1");
+        change(&mut instance);
+        instance
+    }
+
+    #[test]
+    fn a_service_can_be_a_host_name_as_it_is() {
+        for name in ["a", "api", "api-gateway", "4711", &"x".repeat(63)] {
+            assert_eq!(check_service(name), Ok(()), "{name}");
+        }
+        for name in ["", "-a", "a-", "API", "a.b", "a_b", "ä", "a b", &"x".repeat(64)] {
+            assert_eq!(check_service(name).map_err(|refusal| refusal.code), Err(ErrorCode::InvalidName), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_instance_is_asked_at_its_url() {
+        let instance =
+            set(|of| of.endpoints = ["1.2.3.4:80", "grpc://[::1]:9"].map(|text| text.parse().unwrap()).into());
+        assert_eq!(instance.url().as_deref(), Some("http://1.2.3.4:80"));
+        assert_eq!(instance.urls(), ["http://1.2.3.4:80", "grpc://[::1]:9"]);
+        assert_eq!(Instance::new("a", "1").url(), None);
     }
 
     #[test]

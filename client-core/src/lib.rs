@@ -16,6 +16,7 @@ mod instance;
 mod link;
 mod options;
 mod pool;
+mod registry;
 mod session;
 mod spec;
 mod stream;
@@ -26,10 +27,13 @@ mod view;
 pub use core::{Action, Core, Note, Signal};
 pub use duration::{format_duration, parse_duration};
 pub use error::Error;
-pub use instance::{Instance, SCHEMA, ServiceEndpoint, Status};
+pub use instance::{Instance, SCHEMA, ServiceEndpoint, Status, check_service};
 pub use link::LinkId;
 pub use options::{BEAT_DEFAULT, BEATS_MISSED_MAX, IN_FLIGHT_MAX, KEEP_ALIVE_HOLDING, KEEP_ALIVE_IDLE, Options};
 pub use pool::no_answer;
+pub use registry::{
+    Delta, Freshness, InstanceFilter, Invalid, NoInstances, Roster, RosterOptions, ServiceView, Source, ViewState,
+};
 pub use spec::WatchSpec;
 pub use update::{Metrics, SessionState, Update, UpdateKind};
 pub use url::{Endpoint, Enrolment, Url, from_hex, to_hex};

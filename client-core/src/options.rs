@@ -51,6 +51,14 @@ pub struct Options {
     /// Bytes of values that one shared watch keeps so that another can join it; beyond it, the next identical watch
     /// opens a stream of its own. Default 16 MiB.
     pub watch_shared_bytes_max: usize,
+    /// How long the view of a service that nobody asks for is kept up to date. Default 10 min.
+    pub view_idle: Duration,
+    /// How long an instance that expired is still shown, as suspect, where it is likelier that the registry lost it
+    /// than that it died. Default 30 s; 0 shows it no longer.
+    pub view_hold: Duration,
+    /// What the views of all services may take in memory, in bytes, roughly. Beyond it those that nobody waits for are
+    /// dropped, the longest unused first; a service that is larger alone cannot be viewed. Default 256 MiB.
+    pub view_bytes_max: usize,
     /// Whether servers that a greeting names are used too. Default true; switch it off where servers are reached
     /// through something that gives them other addresses.
     pub learn_servers: bool,
@@ -90,6 +98,9 @@ impl Default for Options {
             watch_bytes_max: 4 << 20,
             watch_keys_max: 1_000_000,
             watch_shared_bytes_max: 16 << 20,
+            view_idle: Duration::from_secs(600),
+            view_hold: Duration::from_secs(30),
+            view_bytes_max: 256 << 20,
             learn_servers: true,
             seen: Revision::ZERO,
         }
@@ -113,6 +124,9 @@ impl Options {
         "watch_bytes_max",
         "watch_keys_max",
         "watch_shared_bytes_max",
+        "view_idle",
+        "view_hold",
+        "view_bytes_max",
         "learn_servers",
     ];
 
@@ -135,6 +149,9 @@ impl Options {
             "session_ttl" => self.session_ttl = duration()?,
             "beat_interval" => self.beat_interval = Some(duration()?),
             "share_watches" => self.share_watches = truth()?,
+            "view_idle" => self.view_idle = duration()?,
+            "view_hold" => self.view_hold = duration()?,
+            "view_bytes_max" => self.view_bytes_max = number()?,
             "learn_servers" => self.learn_servers = truth()?,
             "in_flight_max" => self.in_flight_max = number()?,
             "waiting_max" => self.waiting_max = number()?,
@@ -182,6 +199,7 @@ impl Options {
             ("connect_timeout", self.connect_timeout),
             ("request_timeout", self.request_timeout),
             ("backoff_min", self.backoff_min),
+            ("view_idle", self.view_idle),
         ];
         if let Some((name, _)) = not_zero.iter().find(|(_, duration)| duration.is_zero()) {
             return Err(invalid(format!("option {name} must be more than 0")));

@@ -20,6 +20,8 @@ pub(crate) struct Stream {
     /// The newest revision told in `lineage`: never told less, whatever a server that lags says.
     told: Revision,
     created: Option<Lineage>,
+    /// The server that carries it now has confirmed the position.
+    live: bool,
     assembly: Assembly,
 }
 
@@ -53,7 +55,7 @@ impl Stream {
             Start::Now | Start::Snapshot => None,
         };
         let told = Revision::ZERO;
-        Self { spec, view, position, lineage: None, told, created: None, assembly: Assembly::Nothing }
+        Self { spec, view, position, lineage: None, told, created: None, live: false, assembly: Assembly::Nothing }
     }
 
     pub(crate) const fn spec(&self) -> &WatchSpec {
@@ -71,6 +73,11 @@ impl Stream {
     /// Whether a server has opened the stream that carries it now.
     pub(crate) const fn is_created(&self) -> bool {
         self.created.is_some()
+    }
+
+    /// Whether the position is the present, as of the last beat.
+    pub(crate) const fn is_live(&self) -> bool {
+        self.live
     }
 
     /// A copy that goes its own way from here, for one application that cannot keep up.
@@ -97,6 +104,7 @@ impl Stream {
     /// The stream that carried it is no more.
     pub(crate) fn handle_lost(&mut self) {
         self.created = None;
+        self.live = false;
         self.assembly = Assembly::Nothing;
     }
 
@@ -223,10 +231,12 @@ impl Stream {
         if let (true, true, Some(position)) = (whole, self.created == self.lineage, self.position) {
             self.position = Some(position.max(revision));
             self.told = self.told.max(revision);
+            self.live = true;
         }
     }
 
     const fn move_to(&mut self, lineage: Lineage, revision: Revision) {
+        self.live = true;
         self.lineage = Some(lineage);
         self.position = Some(revision);
         self.told = revision;

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::builder::ClientBuilder;
 use crate::driver::{Command, Outcome};
+use crate::registry::Registry;
 
 /// A client of a cluster: a cheap handle to clone and share. Its background task ends when the last handle, watch,
 /// lease and registration is gone; [`close`](Self::close) ends it now and says goodbye.
@@ -21,6 +22,14 @@ use crate::driver::{Command, Outcome};
 #[derive(Clone, Debug)]
 pub struct Client {
     shared: Arc<Shared>,
+    /// What the client's own background tasks do not hold: they end when the last other handle is gone.
+    _life: Option<Arc<Life>>,
+}
+
+/// Gone with the last handle of the application.
+#[derive(Debug)]
+struct Life {
+    _ended: watch::Sender<()>,
 }
 
 #[derive(Debug)]
@@ -30,6 +39,9 @@ pub(crate) struct Shared {
     state: watch::Receiver<SessionState>,
     metrics: Arc<Mutex<Metrics>>,
     options: Arc<Options>,
+    runtime: tokio::runtime::Handle,
+    ending: watch::Receiver<()>,
+    registry: Registry,
 }
 
 impl Client {
@@ -43,8 +55,40 @@ impl Client {
         state: watch::Receiver<SessionState>,
         metrics: Arc<Mutex<Metrics>>,
         options: Arc<Options>,
+        registry: Registry,
     ) -> Self {
-        Self { shared: Arc::new(Shared { commands, next: AtomicU64::new(1), state, metrics, options }) }
+        let (ended, ending) = watch::channel(());
+        let runtime = tokio::runtime::Handle::current();
+        let next = AtomicU64::new(1);
+        Self {
+            shared: Arc::new(Shared { commands, next, state, metrics, options, runtime, ending, registry }),
+            _life: Some(Arc::new(Life { _ended: ended })),
+        }
+    }
+
+    /// A handle for a background task of the client: it does not keep the client alive.
+    pub(crate) fn inner(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), _life: None }
+    }
+
+    /// Fails to change once the last handle of the application is gone.
+    pub(crate) fn ending(&self) -> watch::Receiver<()> {
+        self.shared.ending.clone()
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.shared.registry
+    }
+
+    /// Runs a task where the client runs.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.shared.runtime.spawn(task);
+    }
+
+    /// A timer of the runtime that the client runs on, for callers that have none.
+    pub(crate) fn sleep(&self, duration: Duration) -> tokio::time::Sleep {
+        let _runtime = self.shared.runtime.enter();
+        tokio::time::sleep(duration)
     }
 
     /// How the client stands to its cluster now.

@@ -50,14 +50,18 @@ pub use client::{Client, States};
 pub use identity::Identity;
 pub use kv::{Deletes, Gets, Puts, Ranges};
 pub use lease::Lease;
-pub use registry::{Registered, Registration};
+pub use registry::{
+    Discovers, Pick, Registered, Registration, RegistrationState, Service, ServiceUpdate, ServiceWatch, ServiceWatches,
+    Waits,
+};
 pub use txn::Txns;
 pub use value::Value;
 pub use watch::{Watch, Watches};
 
 pub use hither_client_core::{
-    Endpoint, Enrolment, Error, Instance, Metrics, Options, ServiceEndpoint, SessionState, Status as InstanceStatus,
-    Update, UpdateKind, Url, format_duration, parse_duration,
+    Endpoint, Enrolment, Error, Instance, InstanceFilter, Invalid, Metrics, NoInstances, Options, ServiceEndpoint,
+    ServiceView, SessionState, Source, Status as InstanceStatus, Update, UpdateKind, Url, ViewState, format_duration,
+    parse_duration,
 };
 pub use hither_protocol::error::LeaderHint;
 pub use hither_protocol::message::{

@@ -23,6 +23,7 @@ struct Inner {
     events: usize,
     bytes: usize,
     full: bool,
+    standing: Option<bool>,
     revision: Revision,
     waker: Option<Waker>,
 }
@@ -59,6 +60,22 @@ impl Mailbox {
             waker.wake();
         }
         filled
+    }
+
+    /// Whether the watch is the present; what was told before and not taken is no news any more.
+    pub(crate) fn stand(&self, live: bool) {
+        let mut inner = self.lock();
+        inner.standing = Some(live);
+        let waker = inner.waker.take();
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Whether the watch is the present, if that was told since it was last taken.
+    pub(crate) fn take_standing(&self) -> Option<bool> {
+        self.lock().standing.take()
     }
 
     /// The watch ends after what waits: with an error, or because it was closed.

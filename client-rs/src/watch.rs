@@ -3,7 +3,7 @@
 use std::future::{IntoFuture, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use hither_client_core::{Error, Update, WatchSpec};
@@ -82,14 +82,25 @@ impl Watches {
 
     async fn open(self) -> Result<Watch, Error> {
         self.spec.range.check()?;
-        let Self { client, spec, timeout } = self;
-        let options = client.options();
+        self.client.open_watch(self.spec, self.timeout, false).await
+    }
+}
+
+impl Client {
+    /// Opens a watch. `standing`: whether [`Watch::step`] is to tell if it is the present.
+    pub(crate) async fn open_watch(
+        &self,
+        spec: WatchSpec,
+        timeout: Option<Duration>,
+        standing: bool,
+    ) -> Result<Watch, Error> {
+        let options = self.options();
         let mailbox = Arc::new(Mailbox::new(options.watch_events_max, options.watch_bytes_max));
         let (opened, answer) = oneshot::channel();
-        let id = client.number();
+        let id = self.number();
         // Made before the command: if this future is dropped while it waits, the watch is closed by its own drop.
-        let watch = Watch { client: client.clone(), id, mailbox: Arc::clone(&mailbox) };
-        client.send(Command::Watch { id, spec, timeout, opened, mailbox })?;
+        let watch = Watch { client: self.clone(), id, mailbox: Arc::clone(&mailbox) };
+        self.send(Command::Watch { id, spec, timeout, standing, opened, mailbox })?;
         let revision = answer.await.unwrap_or_else(|_| Err(closed()))?;
         watch.mailbox.start_at(revision);
         Ok(watch)
@@ -121,7 +132,41 @@ pub struct Watch {
     mailbox: Arc<Mailbox>,
 }
 
+/// The next step of a watch that also tells whether it is the present.
+#[derive(Debug)]
+pub(crate) enum Step {
+    Update(Update),
+    /// A server confirms it with every beat, or no longer does.
+    Standing(bool),
+    Ended(Option<Error>),
+}
+
 impl Watch {
+    /// Waits for the next step.
+    pub(crate) async fn step(&mut self) -> Step {
+        poll_fn(|context| self.poll_step(context)).await
+    }
+
+    /// The next step if there is one now.
+    pub(crate) fn try_step(&mut self) -> Option<Step> {
+        match self.poll_step(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(step) => Some(step),
+            Poll::Pending => None,
+        }
+    }
+
+    fn poll_step(&self, context: &mut Context<'_>) -> Poll<Step> {
+        match self.poll_update(context) {
+            Poll::Ready(Some(Ok(update))) => Poll::Ready(Step::Update(update)),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Step::Ended(Some(error))),
+            Poll::Ready(None) => Poll::Ready(Step::Ended(None)),
+            // What was told is known before it is known to be all.
+            Poll::Pending => {
+                self.mailbox.take_standing().map_or(Poll::Pending, |live| Poll::Ready(Step::Standing(live)))
+            }
+        }
+    }
+
     /// Waits for the next update. Cancelling the wait loses nothing.
     ///
     /// None once the watch has ended; an error is told once before that.

@@ -43,6 +43,9 @@ fn handles_and_calls_go_to_any_thread() {
     everywhere::<hither::Lease>();
     everywhere::<hither::Watch>();
     everywhere::<hither::Registered>();
+    everywhere::<hither::ServiceWatch>();
+    everywhere::<hither::Service>();
+    everywhere::<hither::Pick>();
     everywhere::<hither::Error>();
     sent(|client| client.put("a", "b").into_future());
     sent(|client| async move { client.close().await });
@@ -287,7 +290,7 @@ async fn a_registration_is_a_record_that_others_can_read() {
     let registration = Registration::new("api").id("n1").endpoint("10.0.0.1:80").tag("blue").permanent();
     let registered = client.register(registration).await.expect("registered");
     let instances = client.instances("api").await.expect("instances");
-    assert_eq!(instances, [registered.instance().clone()]);
+    assert_eq!(instances, [registered.instance()]);
     assert_eq!(instances[0].endpoints[0].to_string(), "tcp://10.0.0.1:80");
     assert_eq!(client.services().await.expect("services").get("api"), Some(&1));
     let wrong = Registration::new("api").endpoint("nowhere");

@@ -157,6 +157,8 @@ error_codes! {
     FutureRevision = 4008, Later;
     /// The session is over: its lease expired or was closed, and whether its last requests took effect is unknown.
     SessionExpired = 4010, Never;
+    /// The service has no instance to talk to; the detail says how many are known.
+    NoInstances = 4011, Later;
 
     /// The server has no memory or disk reserve left for another write; deletes still work.
     QuotaExceeded = 5009, Later;
@@ -168,6 +170,8 @@ error_codes! {
     ServerBusy = 5007, Later;
     /// More requests wait for an answer than the session remembers.
     TooManyInFlight = 5008, Later;
+    /// The records of the service take more memory than the client may use for views; raise its option view_bytes_max.
+    ViewTooLarge = 5010, Never;
 
     /// This node does not lead; the hint names the one that does.
     NotLeader = 6001, Elsewhere;

@@ -24,6 +24,10 @@ pub(super) struct Watches {
     pub(super) next_wire: u64,
     pub(super) retries: BTreeSet<(Moment, u64)>,
     pub(super) deadlines: BTreeSet<(Moment, u64)>,
+    /// The subscribers that are told whether their watch is the present, and what they were told last.
+    pub(super) standings: BTreeMap<u64, bool>,
+    /// A standing may be another than the one that was told.
+    pub(super) moved: bool,
 }
 
 /// What one stream at a time carries.
@@ -122,9 +126,10 @@ impl Carrier {
     }
 }
 
-/// Whether another watch can join one like this: it begins with the state, and its view is all of it.
+/// Whether another watch can join one like this: it begins with the state, and its view is all of it, as it is not of
+/// the standing of leases.
 pub(super) fn is_shareable(spec: &WatchSpec) -> bool {
-    spec.start == Start::Snapshot && spec.filter.puts && spec.filter.deletes
+    spec.start == Start::Snapshot && spec.filter.puts && spec.filter.deletes && !spec.filter.liveness
 }
 
 /// Equal for equal specs.

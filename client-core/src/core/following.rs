@@ -1,6 +1,7 @@
 //! What servers say about watches.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use hither_protocol::message::{Batch, Beat, Created, EndReason, ResetPage, SnapshotPage, SubscribeRefused};
 use hither_protocol::{ErrorCode, Moment, Retry, WatchId};
@@ -28,6 +29,7 @@ impl Core {
     /// The connection that carried the streams is no more, or no longer the one.
     pub(super) fn lose_streams(&mut self) {
         self.watches.wires.clear();
+        self.watches.moved = true;
         for carrier in self.watches.carriers.values_mut() {
             carrier.wire = None;
             carrier.stream.handle_lost();
@@ -53,6 +55,7 @@ impl Core {
         carrier.wire = None;
         carrier.stream.handle_lost();
         self.watches.wires.remove(&(id, wire));
+        self.watches.moved = true;
         let error = Error::from(refused.refusal);
         if error.retry() == Retry::Never {
             self.end_carrier(key, &error);
@@ -91,6 +94,7 @@ impl Core {
         carrier.wire = None;
         carrier.stream.handle_lost();
         self.watches.wires.remove(&(link, wire));
+        self.watches.moved = true;
         match reason {
             EndReason::Forbidden => {
                 let detail = "the identity may no longer see these keys";
@@ -104,8 +108,13 @@ impl Core {
         }
     }
 
-    pub(super) fn handle_beat(&mut self, id: LinkId, beat: &Beat) {
+    pub(super) fn handle_beat(&mut self, now: Moment, id: LinkId, beat: &Beat) {
         let Some(acknowledged) = self.links.get(&id).map(Link::acknowledged) else { return };
+        if self.active == Some(id) {
+            let age = u64::try_from(Duration::from_millis(beat.age_ms).as_nanos()).unwrap_or(u64::MAX);
+            self.beat_at = self.beat_at.max(Moment(now.0.saturating_sub(age)));
+        }
+        self.watches.moved = true;
         for (watch, sent) in &beat.sent {
             if let Some((_, carrier)) = self.watches.of_wire(id, watch.0)
                 && let Some(wire) = &mut carrier.wire
@@ -130,6 +139,7 @@ impl Core {
         match step {
             Step::Wait => {}
             Step::Tell(update) => {
+                self.watches.moved = true;
                 self.seen = self.seen.max(update.revision);
                 self.metrics.watch_resets += u64::from(update.kind == UpdateKind::Reset);
                 let Some(carrier) = self.watches.carriers.get_mut(&key) else { return };

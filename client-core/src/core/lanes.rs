@@ -42,7 +42,7 @@ impl Core {
         let watch = frame.header.id;
         let understood = match frame.header.op {
             op::KEEP_ALIVE_REPLY => read::<KeepAliveReply>(frame).map(|reply| self.handle_keep_alive_reply(id, &reply)),
-            op::BEAT => read::<Beat>(frame).map(|beat| self.handle_beat(id, &beat)),
+            op::BEAT => read::<Beat>(frame).map(|beat| self.handle_beat(now, id, &beat)),
             op::GO_AWAY => read::<GoAway>(frame).map(|_| self.handle_go_away(now, id)),
             op::SUBSCRIBE_REFUSED => {
                 read::<SubscribeRefused>(frame).map(|refused| self.handle_subscribe_refused(now, id, refused))

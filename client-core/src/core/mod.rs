@@ -127,6 +127,13 @@ pub enum Signal {
         /// With this.
         update: Update,
     },
+    /// Whether a watch is the present; for those that [`Core::handle_follow_standing`] named.
+    Standing {
+        /// The watch.
+        id: u64,
+        /// A server has confirmed it, and does so with every beat.
+        live: bool,
+    },
     /// A watch is over; with an error, unless the client was closed.
     Ended {
         /// The watch.
@@ -218,6 +225,8 @@ pub struct Core {
     answered: Revision,
 
     watches: Watches,
+    /// The moment that the newest beat speaks of.
+    beat_at: Moment,
 }
 
 impl Core {
@@ -256,6 +265,7 @@ impl Core {
             seen,
             answered: seen,
             watches: Watches::default(),
+            beat_at: Moment::default(),
         };
         core.settle(now);
         core
@@ -312,6 +322,12 @@ impl Core {
     #[must_use]
     pub const fn state(&self) -> SessionState {
         self.state
+    }
+
+    /// The last moment at which the watches that are live were confirmed to be the present.
+    #[must_use]
+    pub const fn beat_at(&self) -> Moment {
+        self.beat_at
     }
 
     /// What was counted so far.
@@ -386,6 +402,7 @@ impl Core {
         self.check_watches(now);
         self.dial(now);
         self.pump(now);
+        self.tell_standings();
         self.set_state();
     }
 

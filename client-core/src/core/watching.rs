@@ -5,7 +5,7 @@ use std::time::Duration;
 use hither_protocol::message::{CancelWatch, Subscribe};
 use hither_protocol::{ErrorCode, Moment, Revision, WatchId};
 
-use super::carriers::{Carrier, Subscriber, Wire, is_shareable, share_key};
+use super::carriers::{Carrier, Subscriber, Watches, Wire, is_shareable, share_key};
 use super::{Action, Core, Signal};
 use crate::backoff::{ceiling, jitter};
 use crate::error::Error;
@@ -38,6 +38,32 @@ impl Core {
         self.settle(now);
     }
 
+    /// The application wants to know of a watch whether it is the present: [`Signal::Standing`] tells each change, and
+    /// that it is not is where it begins.
+    pub fn handle_follow_standing(&mut self, now: Moment, id: u64) {
+        if self.watches.subscribers.contains_key(&id) {
+            self.watches.standings.insert(id, false);
+            self.watches.moved = true;
+        }
+        self.settle(now);
+    }
+
+    /// Tells the standings that are others by now.
+    pub(super) fn tell_standings(&mut self) {
+        if !std::mem::take(&mut self.watches.moved) {
+            return;
+        }
+        let Watches { standings, subscribers, carriers, .. } = &mut self.watches;
+        for (id, told) in standings {
+            let carrier = subscribers.get(id).and_then(|subscriber| carriers.get(&subscriber.carrier));
+            let live = carrier.is_some_and(|carrier| carrier.stream.is_live());
+            if live != *told {
+                *told = live;
+                self.signals.push_back(Signal::Standing { id: *id, live });
+            }
+        }
+    }
+
     /// The application closed a watch. No signal of it follows.
     pub fn handle_unwatch(&mut self, now: Moment, id: u64) {
         self.remove_subscriber(id);
@@ -52,6 +78,7 @@ impl Core {
         if carrier.subscribers.len() > 1 {
             // The others go on; this one gets a stream of its own when it is ready.
             carrier.subscribers.retain(|other| *other != id);
+            self.watches.moved = true;
             let mut alone = Carrier::new(carrier.stream.split(), vec![id]);
             alone.paused = true;
             alone.begun = true;
@@ -91,6 +118,7 @@ impl Core {
             carrier.wire = None;
             carrier.stream.handle_lost();
             self.watches.wires.remove(&(id, wire));
+            self.watches.moved = true;
             self.retry(now, key, None);
         }
         self.settle(now);
@@ -228,6 +256,7 @@ impl Core {
     fn cancel_wire(&mut self, key: u64) {
         let Some(carrier) = self.watches.carriers.get_mut(&key) else { return };
         carrier.stream.handle_lost();
+        self.watches.moved = true;
         let Some(wire) = carrier.wire.take() else { return };
         if carrier.paused {
             self.actions.push_back(Action::Resume { link: wire.link, watch: wire.id });
@@ -240,6 +269,7 @@ impl Core {
 
     fn remove_subscriber(&mut self, id: u64) {
         let Some(subscriber) = self.watches.subscribers.remove(&id) else { return };
+        self.watches.standings.remove(&id);
         if let Some((_, deadline)) = subscriber.opening {
             self.watches.deadlines.remove(&(deadline, id));
         }

@@ -8,6 +8,7 @@ mod told;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::clock;
 use crate::context::Contexts;
 use crate::identity::Identity;
 use crate::mailbox::Mailbox;
+use crate::registry::Registry;
 use links::{Io, Links};
 use renewal::Renewal;
 use told::Told;
@@ -59,6 +61,8 @@ pub(crate) enum Command {
         id: u64,
         spec: WatchSpec,
         timeout: Option<Duration>,
+        /// Whether the mailbox is to hear if the watch is the present.
+        standing: bool,
         opened: oneshot::Sender<Result<Revision, Error>>,
         mailbox: Arc<Mailbox>,
     },
@@ -85,6 +89,8 @@ pub(crate) async fn start(options: Options, identity: Identity, kept: Option<Kep
     let (told, state) = Told::new(connected);
     let metrics = Arc::new(Mutex::new(Metrics::default()));
     let shared_options = Arc::new(options.clone());
+    let registry = Registry::default();
+    let beats = Arc::clone(&registry.beats);
     let core = Core::new(options, SmallRng::from_os_rng().next_u64(), clock::now());
     let driver = Driver {
         core,
@@ -92,6 +98,7 @@ pub(crate) async fn start(options: Options, identity: Identity, kept: Option<Kep
         told,
         renewal: Renewal::new(identity, kept),
         metrics: Arc::clone(&metrics),
+        beats,
         commands: receiver,
         timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         leaving: false,
@@ -99,7 +106,7 @@ pub(crate) async fn start(options: Options, identity: Identity, kept: Option<Kep
     };
     tokio::spawn(driver.run());
     connecting.await.unwrap_or_else(|_| Err(closed()))?;
-    Ok(Client::new(commands, state, metrics, shared_options))
+    Ok(Client::new(commands, state, metrics, shared_options, registry))
 }
 
 struct Driver {
@@ -108,6 +115,8 @@ struct Driver {
     told: Told,
     renewal: Renewal,
     metrics: Arc<Mutex<Metrics>>,
+    /// What views read their age from.
+    beats: Arc<AtomicU64>,
     commands: mpsc::UnboundedReceiver<Command>,
     timer: Pin<Box<Sleep>>,
     leaving: bool,
@@ -187,6 +196,7 @@ impl Driver {
         let finished = self.links.act(&mut self.core);
         self.links.write(&mut self.core);
         *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = self.core.metrics();
+        self.beats.store(self.core.beat_at().0, Ordering::Release);
         let next = self.core.poll_timeout().into_iter().chain(self.renewal.next()).min();
         let sleep = next.map_or(SLEEP_MAX, |at| at.since(now)).min(SLEEP_MAX);
         self.timer.as_mut().reset(Instant::now() + sleep);
@@ -223,9 +233,12 @@ impl Driver {
                 self.told.leases.remove(&lease);
                 self.core.handle_release(now, lease, revoke);
             }
-            Command::Watch { id, spec, timeout, opened, mailbox } => {
+            Command::Watch { id, spec, timeout, standing, opened, mailbox } => {
                 self.told.watches.insert(id, told::Watching { opened: Some(opened), mailbox });
                 self.core.handle_watch(now, id, spec, timeout);
+                if standing {
+                    self.core.handle_follow_standing(now, id);
+                }
             }
             Command::Drained { id } => self.core.handle_drained(now, id),
             Command::Unwatch { id } => {

@@ -100,6 +100,11 @@ impl Told {
                 }
             }
             Signal::Update { id, update } => self.update(core, now, id, update),
+            Signal::Standing { id, live } => {
+                if let Some(watching) = self.watches.get(&id) {
+                    watching.mailbox.stand(live);
+                }
+            }
             Signal::Ended { id, error } => {
                 if let Some(watching) = self.watches.remove(&id) {
                     watching.mailbox.end(error.map_or(Ok(()), Err));

@@ -5,6 +5,7 @@ mod cancel;
 mod durability;
 mod lease;
 mod lifecycle;
+mod registry;
 mod retry;
 mod strangers;
 mod unreachable;
