@@ -41,7 +41,8 @@ fn an_entry_in_json_has_exactly_the_promised_fields() {
     assert_eq!(parse(&home.ok(&["kv", "ls", "a/", "-o", "json"])).as_array().unwrap().len(), 2);
     let lines = home.ok(&["kv", "ls", "a/", "-o", "jsonl", "--reverse", "--limit", "1"]);
     assert_eq!(parse(lines.trim())["key"], "a/2");
-    assert_eq!(home.ok(&["kv", "ls", "a/"]), "a/1\na/2\n");
+    assert_eq!(home.ok(&["kv", "ls", "a/"]), "two\nx\n");
+    assert_eq!(home.ok(&["kv", "ls", "a/", "--keys-only"]), "a/1\na/2\n");
     assert_eq!(home.ok(&["kv", "ls", "--count"]), "3\n");
     let bare = parse(home.ok(&["kv", "ls", "b", "--keys-only", "-o", "jsonl"]).trim());
     assert_eq!((bare.get("value"), bare["version"].as_u64()), (None, Some(1)));
