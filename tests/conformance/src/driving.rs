@@ -85,7 +85,7 @@ pub(crate) struct Process {
     /// What it said first.
     pub(crate) hello: Hello,
     next: AtomicU64,
-    lines: mpsc::UnboundedSender<String>,
+    lines: Mutex<Option<mpsc::UnboundedSender<String>>>,
     waiting: Arc<Mutex<HashMap<u64, oneshot::Sender<Value>>>>,
     stderr: Arc<Mutex<String>>,
     silent: watch::Receiver<bool>,
@@ -146,7 +146,7 @@ impl Process {
         Ok(Arc::new(Self {
             hello,
             next: AtomicU64::new(1),
-            lines,
+            lines: Mutex::new(Some(lines)),
             waiting,
             stderr: said,
             silent: silence,
@@ -162,8 +162,16 @@ impl Process {
         self.waiting.lock().insert(id, sender);
         let mut line = json!(request).to_string();
         line.push('\n');
-        let _ = self.lines.send(line);
+        if let Some(lines) = &*self.lines.lock() {
+            // A writer that is gone has told the driver's end.
+            let _ = lines.send(line);
+        }
         (id, receiver)
+    }
+
+    /// Ends its stdin.
+    pub(crate) fn hang_up(&self) {
+        self.lines.lock().take();
     }
 
     /// Sends it a signal.

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
-use hither::Role;
+use hither::{Enrolment, Role};
 use hither_tests::relay::{Relay, Rules, Way};
 use rustix::process::Signal;
 use serde_json::{Map, Value, json};
 
-use crate::play::Stage;
 use crate::scenario::FAULTS;
+use crate::stage::Stage;
 
 type Args = Map<String, Value>;
 
@@ -115,7 +115,8 @@ async fn server(stage: &mut Stage<'_>, op: &str, args: &Args) -> Result<Value, S
             };
             let admin = server.admin().await.map_err(|error| failed(&error))?;
             let added = admin.client_add(text("name")?).role(role).await.map_err(|error| failed(&error))?;
-            return Ok(json!({ "url": added.enrolment.to_string() }));
+            let forged = Enrolment { secret: vec![0; added.enrolment.secret.len()].into(), ..added.enrolment.clone() };
+            return Ok(json!({ "url": added.enrolment.to_string(), "forged": forged.to_string() }));
         }
         "revoke" => {
             let admin = server.admin().await.map_err(|error| failed(&error))?;
@@ -129,8 +130,7 @@ async fn server(stage: &mut Stage<'_>, op: &str, args: &Args) -> Result<Value, S
 
 async fn process(stage: &mut Stage<'_>, op: &str, args: &Args) -> Result<Value, String> {
     let actor = args.get("actor").and_then(Value::as_str).ok_or("actor is missing")?;
-    let process = stage.actors.get(actor).and_then(|actor| actor.process.clone());
-    let process = process.ok_or_else(|| format!("{actor} has no process"))?;
+    let process = stage.process(actor).ok_or_else(|| format!("{actor} has no process"))?;
     match op {
         "signal" => {
             let signal = match args.get("signal").and_then(Value::as_str) {
@@ -142,6 +142,10 @@ async fn process(stage: &mut Stage<'_>, op: &str, args: &Args) -> Result<Value, 
                 _ => return Err("signal is int, term, kill, stop or cont".to_owned()),
             };
             process.signal(signal);
+            Ok(json!({}))
+        }
+        "hangup" => {
+            process.hang_up();
             Ok(json!({}))
         }
         "ended" => {

@@ -3,6 +3,7 @@
 mod cast;
 mod driver;
 mod driving;
+mod fault;
 mod faults;
 mod judge;
 mod language;
@@ -12,6 +13,7 @@ mod report;
 mod requirements;
 mod run;
 mod scenario;
+mod stage;
 mod vars;
 mod world;
 

@@ -1,55 +1,70 @@
 //! Plays one scenario once, in one cast, and judges it.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
 use crate::cast::Cast;
-use crate::driving::{Answering, Player, Process};
-use crate::faults::{self, Relays};
+use crate::driving::{Answering, Player};
+use crate::fault::Fault;
+use crate::faults;
 use crate::judge::Judge;
 use crate::matching::{Matcher, brief};
-use crate::scenario::{CLIENT, RUNNER, Scenario, Step};
-use crate::vars::{Vars, part};
-use crate::world::{Lane, Server, must};
+use crate::scenario::{CLIENT, Scenario, Step};
+use crate::stage::{LOOK, Stage, milliseconds};
+use crate::vars::part;
+use crate::world::Lane;
 
 /// What is not said to take longer.
 const WITHIN: Duration = Duration::from_secs(10);
-/// Between two looks at what shall become so: no load, and far below what is waited for.
-const LOOK: Duration = Duration::from_millis(10);
-/// After a run, until the server has forgotten what it had.
-const SETTLED: Duration = Duration::from_secs(15);
+/// What a driver may take to say that nothing came in the time that it was given.
+const GRACE: Duration = Duration::from_secs(2);
 
-/// Why a run failed.
-pub(crate) type Fault = String;
+/// Plays a scenario; afterwards everything is as it was before.
+///
+/// # Errors
+/// What was not as it should be.
+pub(crate) async fn play(lane: &mut Lane, scenario: &Scenario, cast: &Cast, run: usize) -> Result<(), Fault> {
+    let stage = Stage::set(lane, scenario, cast, run).await;
+    let stage = stage.inspect_err(|_| lane.forget_drivers())?;
+    let mut playing = Playing { stage, started: HashMap::new(), judge: Judge::default() };
+    let played = playing.steps().await;
+    let mut stage = playing.stage;
+    // What was cut is healed, so that goodbyes arrive.
+    stage.relays.heal();
+    let outcome = match played {
+        Ok(()) | Err(Fault::Unsupported(_)) => played.and(stage.leave().await),
+        Err(fault) => Err(fault),
+    };
+    match outcome {
+        Ok(()) | Err(Fault::Unsupported(_)) => lane.give_back(scenario, stage.server),
+        Err(_) => lane.forget_drivers(),
+    }
+    outcome
+}
 
-/// Everything that takes part in a run.
-pub(crate) struct Stage<'a> {
-    scenario: &'a Scenario,
-    pub(crate) server: Server,
-    namespace: String,
-    pub(crate) actors: BTreeMap<String, ActorHere>,
-    pub(crate) relays: Relays,
-    vars: Vars,
+/// A run under way.
+struct Playing<'a> {
+    stage: Stage<'a>,
     started: HashMap<String, Started>,
     judge: Judge,
 }
 
-/// An actor of a run.
-pub(crate) struct ActorHere {
-    player: Player,
-    pub(crate) process: Option<Arc<Process>>,
-    own: bool,
+/// What a step asks for, with every name filled in.
+#[derive(Clone)]
+struct Asked {
+    actor: String,
+    handle: String,
+    op: String,
+    named: Option<String>,
+    args: Map<String, Value>,
 }
 
 /// An operation that nobody waits for yet.
 struct Started {
-    actor: String,
+    asked: Asked,
     id: u64,
-    handle: String,
-    op: String,
     since: Instant,
     answering: Answering,
 }
@@ -60,337 +75,239 @@ struct Answered {
     took: Duration,
 }
 
-/// Plays a scenario; afterwards everything is as it was before.
-///
-/// # Errors
-/// What was not as it should be.
-pub(crate) async fn play(lane: &mut Lane, scenario: &Scenario, cast: &Cast, run: usize) -> Result<(), Fault> {
-    let mut stage = Stage::set(lane, scenario, cast, run).await.map_err(|error| format!("{error:#}"))?;
-    let played = stage.steps().await;
-    // What was cut is healed, so that goodbyes arrive.
-    stage.relays.heal();
-    let left = match &played {
-        Ok(()) => stage.leave().await,
-        Err(_) => Ok(()),
-    };
-    let outcome = played.and(left);
-    if outcome.is_err() {
-        lane.forget_drivers();
-    } else {
-        lane.give_back(scenario, stage.server);
-    }
-    outcome
-}
-
-impl<'a> Stage<'a> {
-    async fn set(lane: &mut Lane, scenario: &'a Scenario, cast: &Cast, run: usize) -> anyhow::Result<Self> {
-        let mut server = lane.server(scenario, run).await?;
-        if server.connections == 0.0 {
-            server.admin().await?;
-        }
-        let mut actors = BTreeMap::new();
-        let mut relays = Relays::default();
-        let mut numbers = HashMap::new();
-        for (name, actor) in &scenario.actors {
-            let language = cast.0[name];
-            let process = if actor.process {
-                lane.new_driver(language).await?
-            } else {
-                let number: &mut usize = numbers.entry(language).or_default();
-                *number += 1;
-                lane.driver(language, *number).await?
-            };
-            // What an earlier run said is not this one's.
-            let _ = process.stderr();
-            if actor.relay {
-                relays.add(name, server.node.addr(), run)?;
-            }
-            let player = Player::Process(Arc::clone(&process));
-            actors.insert(name.clone(), ActorHere { player, process: Some(process), own: actor.process });
-        }
-        actors.insert(RUNNER.to_owned(), ActorHere { player: Player::here(), process: None, own: false });
-        let namespace = format!("run{run}");
-        let mut vars = Vars::default();
-        vars.set("context", json!(server.context));
-        vars.set("namespace", json!(namespace));
-        vars.set("server", json!(server.node.addr().to_string()));
-        let mut stage = Self {
-            scenario,
-            server,
-            namespace,
-            actors,
-            relays,
-            vars,
-            started: HashMap::new(),
-            judge: Judge::default(),
-        };
-        stage.connect().await?;
-        Ok(stage)
-    }
-
-    async fn connect(&mut self) -> anyhow::Result<()> {
-        let url = format!("hither://{}/{}", self.server.node.addr(), self.namespace);
-        let mut clients = vec![(RUNNER.to_owned(), url, false)];
-        for (name, actor) in &self.scenario.actors {
-            // Through a relay, the server's own address would be the way around it.
-            let (address, learn) = match self.relays.address(name) {
-                Some(relay) => (relay, "learn_servers=false&"),
-                None => (self.server.node.addr(), ""),
-            };
-            let url = format!("hither://{address}/{}?{learn}{}", self.namespace, actor.options);
-            self.vars.set(&format!("url_{name}"), json!(url.trim_end_matches(['&', '?'])));
-            clients.push((name.clone(), url.trim_end_matches(['&', '?']).to_owned(), actor.unconnected));
-        }
-        for (name, url, unconnected) in clients {
-            let uses_runner = self.scenario.steps.iter().any(|step| step.by.as_deref() == Some(RUNNER));
-            if unconnected || (name == RUNNER && !uses_runner) {
-                continue;
-            }
-            let mut args = Map::new();
-            args.insert("url".into(), url.into());
-            args.insert("context".into(), self.server.context.clone().into());
-            if name == RUNNER {
-                // The runner's own contexts are not the drivers'.
-                let client = self.server.node.client().namespace(&self.namespace).connect().await?;
-                let Player::Here(driver, _) = &self.actors[RUNNER].player else { continue };
-                driver.adopt(CLIENT, client);
-                continue;
-            }
-            let (_, answering) = self.actors[&name].player.ask("connect", None, Some(CLIENT), args);
-            let answer = tokio::time::timeout(WITHIN, answering).await??;
-            anyhow::ensure!(answer.get("ok").is_some(), "{name} is not connected: {}", brief(&answer));
-        }
-        Ok(())
-    }
-
+impl Playing<'_> {
     async fn steps(&mut self) -> Result<(), Fault> {
-        let scenario = self.scenario;
+        let scenario = self.stage.scenario;
         for (number, step) in scenario.steps.iter().enumerate() {
             for turn in 0..step.repeat.unwrap_or(1) {
-                self.vars.set("i", json!(turn));
+                self.stage.vars.set("i", turn.into());
                 let done = self.step(step).await;
-                done.map_err(|fault| format!("step {}, {}: {fault}", number + 1, step.words()))?;
+                done.map_err(|fault| fault.at(format!("step {}, {}", number + 1, step.words())))?;
             }
         }
         Ok(())
     }
 
     async fn step(&mut self, step: &Step) -> Result<(), Fault> {
+        let vars = &self.stage.vars;
         if let Some(time) = step.wait_ms {
             tokio::time::sleep(Duration::from_millis(time)).await;
             return Ok(());
         }
         if let Some(name) = &step.cancel {
-            let started = self.started.get(name).ok_or("it was not started")?;
+            let started = self.started.get(&vars.fill_name(name)?).ok_or("it was not started")?;
             let mut args = Map::new();
             args.insert("id".into(), started.id.into());
-            let (_, answering) = self.actors[&started.actor].player.ask("cancel", None, None, args);
+            let (_, answering) = self.stage.player(&started.asked.actor)?.ask("cancel", None, None, args);
             let answer = wait(answering, WITHIN).await?;
-            return expect(step, &answer, Matcher::default(), &self.vars).map(drop);
+            return self.expect(step, &answer).map(drop);
         }
         if let Some(name) = &step.join {
-            let started = self.started.remove(name).ok_or("it was not started")?;
+            let started = self.started.remove(&vars.fill_name(name)?).ok_or("it was not started")?;
             let answer = wait(started.answering, within(step)).await?;
             let answered = Answered { answer, took: started.since.elapsed() };
-            return self.judged(step, &started.actor, &started.handle, &started.op, answered);
+            return self.judged(step, &started.asked, answered);
+        }
+        let asked = self.asked(step)?;
+        if let Some(name) = &step.start {
+            let name = self.stage.vars.fill_name(name)?;
+            return self.begin(name, asked);
         }
         if let Some(time) = step.absent_for_ms {
-            return self.absent(step, Duration::from_millis(time)).await;
+            return self.absent(step, asked, Duration::from_millis(time)).await;
         }
-        match step.eventually_ms {
-            Some(time) => self.eventually(step, Duration::from_millis(time)).await,
-            None if step.start.is_some() => self.begin(step),
-            None => {
-                let answered = self.ask(step, within(step)).await?;
-                let (actor, handle, op) = names(step);
-                self.judged(step, actor, handle, op, answered)
-            }
+        if let Some(time) = step.eventually_ms {
+            return self.eventually(step, asked, Duration::from_millis(time)).await;
         }
+        let answered = self.ask(&asked, within(step)).await?;
+        self.judged(step, &asked, answered)
     }
 
-    fn begin(&mut self, step: &Step) -> Result<(), Fault> {
-        let (actor, handle, op) = names(step);
-        let player = self.actors.get(actor).ok_or("only actors start what nobody waits for")?.player.clone();
-        let args = self.vars.fill_object(&step.with)?;
-        self.judge_opening(step);
+    fn asked(&self, step: &Step) -> Result<Asked, Fault> {
+        let vars = &self.stage.vars;
+        let name = |name: &Option<String>| name.as_ref().map(|name| vars.fill_name(name)).transpose();
+        Ok(Asked {
+            actor: step.by.clone().unwrap_or_default(),
+            handle: name(&step.on)?.unwrap_or_else(|| CLIENT.to_owned()),
+            op: step.op.clone().unwrap_or_default(),
+            named: name(&step.named)?,
+            args: vars.fill_object(&step.with)?,
+        })
+    }
+
+    fn begin(&mut self, name: String, asked: Asked) -> Result<(), Fault> {
+        self.judge_opening(&asked);
         let since = Instant::now();
-        let (id, answering) = player.ask(op, Some(handle), step.named.as_deref(), args);
-        let started =
-            Started { actor: actor.to_owned(), id, handle: handle.to_owned(), op: op.to_owned(), since, answering };
-        self.started.insert(step.start.clone().unwrap_or_default(), started);
+        let player = self.stage.player(&asked.actor)?;
+        let (id, answering) = player.ask(&asked.op, Some(&asked.handle), asked.named.as_deref(), asked.args.clone());
+        self.started.insert(name, Started { asked, id, since, answering });
         Ok(())
     }
 
-    async fn eventually(&mut self, step: &Step, time: Duration) -> Result<(), Fault> {
+    async fn eventually(&mut self, step: &Step, asked: Asked, time: Duration) -> Result<(), Fault> {
         let deadline = Instant::now() + time;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let answered =
-                self.ask(step, left.max(LOOK)).await.map_err(|fault| format!("{fault} (within {time:?})"))?;
-            let (actor, handle, op) = names(step);
-            let fault = match self.judged(step, actor, handle, op, answered) {
-                Ok(()) => return Ok(()),
-                Err(fault) if fault.starts_with(BROKEN) => return Err(fault),
-                Err(fault) => fault,
-            };
-            if Instant::now() >= deadline {
-                return Err(format!("not within {time:?}: {fault}"));
+            // A call begun at the end gets the time that any call gets.
+            let patience = if asked.waits() { left.max(LOOK) } else { left.max(within(step)) };
+            let answered = self.ask(&asked, patience).await?;
+            match self.judged(step, &asked, answered) {
+                Err(Fault::Differs(text)) if Instant::now() >= deadline => {
+                    return Err(format!("not within {time:?}: {text}").into());
+                }
+                Err(Fault::Differs(_)) => tokio::time::sleep(LOOK).await,
+                judged => return judged,
             }
-            tokio::time::sleep(LOOK).await;
         }
     }
 
-    async fn absent(&mut self, step: &Step, time: Duration) -> Result<(), Fault> {
+    async fn absent(&mut self, step: &Step, asked: Asked, time: Duration) -> Result<(), Fault> {
         let deadline = Instant::now() + time;
         while Instant::now() < deadline {
             let left = deadline.saturating_duration_since(Instant::now());
-            let answered = self.ask(step, left.max(LOOK)).await?;
-            let (actor, handle, op) = names(step);
+            let patience = if asked.waits() { left.max(LOOK) } else { within(step) };
+            let answered = self.ask(&asked, patience).await?;
             let answer = answered.answer.clone();
-            match self.judged(step, actor, handle, op, answered) {
-                Ok(()) => return Err(format!("it came although it must not: {}", brief(&answer))),
-                Err(fault) if fault.starts_with(BROKEN) => return Err(fault),
-                Err(_) => tokio::time::sleep(LOOK).await,
+            match self.judged(step, &asked, answered) {
+                Ok(()) => return Err(format!("it came although it must not: {}", brief(&answer)).into()),
+                Err(Fault::Differs(_)) => tokio::time::sleep(LOOK).await,
+                Err(fault) => return Err(fault),
             }
         }
         Ok(())
     }
 
     /// Asks whoever the step names, and waits for the answer.
-    async fn ask(&mut self, step: &Step, within: Duration) -> Result<Answered, Fault> {
-        let (actor, handle, op) = names(step);
-        let mut args = self.vars.fill_object(&step.with)?;
+    async fn ask(&mut self, asked: &Asked, within: Duration) -> Result<Answered, Fault> {
         let since = Instant::now();
-        if faults::is_fault(actor) {
-            let done = tokio::time::timeout(within, faults::carry_out(self, actor, op, &args));
-            let done = done.await.map_err(|_| format!("not within {within:?}"))?;
-            let answer = done.map_or_else(|fault| json!({ "crash": fault }), |ok| json!({ "ok": ok }));
-            return Ok(Answered { answer, took: since.elapsed() });
+        let answered = |answer| Answered { answer, took: since.elapsed() };
+        if faults::is_fault(&asked.actor) {
+            let doing = faults::carry_out(&mut self.stage, &asked.actor, &asked.op, &asked.args);
+            let done = tokio::time::timeout(within, doing).await.map_err(|_| format!("not within {within:?}"))?;
+            return Ok(answered(json!({ "ok": done? })));
         }
-        let waits = op.ends_with(".next") || op.ends_with(".lost") || op == "watch.collect";
-        if waits && !args.contains_key("wait_ms") {
-            args.insert("wait_ms".into(), u64::try_from(within.as_millis()).unwrap_or(u64::MAX).into());
+        self.judge_opening(asked);
+        let player = self.stage.player(&asked.actor)?;
+        match asked.op.as_str() {
+            "watch.collect" | "watch.until" => return Ok(answered(self.collect(&player, asked, within).await?)),
+            "come_and_go" => return Ok(answered(come_and_go(&player, asked, within).await?)),
+            _ => {}
         }
-        self.judge_opening(step);
-        let player = self.actors.get(actor).ok_or_else(|| format!("there is no actor {actor}"))?.player.clone();
-        if op == "watch.collect" {
-            let answer = self.collect(&player, actor, handle, &args, within).await?;
-            return Ok(Answered { answer, took: since.elapsed() });
+        let mut args = asked.args.clone();
+        if asked.waits() && !args.contains_key("wait_ms") {
+            args.insert("wait_ms".into(), milliseconds(within));
         }
-        let (_, answering) = player.ask(op, Some(handle), step.named.as_deref(), args);
-        // An operation that waits for what may not come says so itself; it gets the time to.
-        let patience = if waits { within + Duration::from_secs(1) } else { within };
-        Ok(Answered { answer: wait(answering, patience).await?, took: since.elapsed() })
+        let (_, answering) = player.ask(&asked.op, Some(&asked.handle), asked.named.as_deref(), args);
+        let patience = if asked.waits() { within + GRACE } else { within };
+        Ok(answered(wait(answering, patience).await?))
     }
 
-    /// Takes updates of a watch until they have so many events together.
-    async fn collect(
-        &mut self,
-        player: &Player,
-        actor: &str,
-        handle: &str,
-        args: &Map<String, Value>,
-        within: Duration,
-    ) -> Result<Value, Fault> {
-        let count = args.get("count").and_then(Value::as_u64).ok_or("count is missing")?;
+    /// Takes updates of a watch: until they have `count` events together, or until they have come to `revision`.
+    async fn collect(&mut self, player: &Player, asked: &Asked, within: Duration) -> Result<Value, Fault> {
+        let number = |name: &str| asked.args.get(name).and_then(Value::as_u64);
+        let (count, until) = (number("count").unwrap_or(0), number("revision").unwrap_or(0));
         let deadline = Instant::now() + within;
-        let (mut events, mut kinds, mut revision) = (Vec::new(), Vec::new(), Value::Null);
-        while (events.len() as u64) < count {
+        let (mut events, mut kinds, mut revision) = (Vec::new(), Vec::new(), 0);
+        let mut state = Map::new();
+        while (events.len() as u64) < count || revision < until {
             let left = deadline.saturating_duration_since(Instant::now());
             let mut args = Map::new();
-            args.insert("wait_ms".into(), u64::try_from(left.as_millis()).unwrap_or(u64::MAX).into());
-            let (_, answering) = player.ask("watch.next", Some(handle), None, args);
-            let answer = wait(answering, left + Duration::from_secs(1)).await?;
+            args.insert("wait_ms".into(), milliseconds(left));
+            let (_, answering) = player.ask("watch.next", Some(&asked.handle), None, args);
+            let answer = wait(answering, left + GRACE).await?;
             let Some(ok) = answer.get("ok") else { return Ok(answer) };
             if let Some(none) = ok.get("none") {
-                return Err(format!("{none} after {} of {count} events: {}", events.len(), brief(&json!(events))));
+                let so_far = format!("{none} after {} events, at revision {revision}", events.len());
+                return Err(format!("{so_far}: {}", brief(&json!(events))).into());
             }
-            self.judge.look(actor, handle, "watch.next", ok).map_err(broken)?;
-            events.extend(ok["events"].as_array().cloned().unwrap_or_default());
+            self.judge.look(&asked.actor, &asked.handle, "watch.next", ok).map_err(Fault::Broken)?;
+            for event in ok["events"].as_array().into_iter().flatten() {
+                let key = event["key"].as_str().unwrap_or_default();
+                match event["type"].as_str() {
+                    Some("put") => drop(state.insert(key.to_owned(), event["value"].clone())),
+                    Some("delete") => drop(state.remove(key)),
+                    _ => {}
+                }
+                events.push(event.clone());
+            }
             kinds.push(ok["kind"].clone());
-            revision = ok["revision"].clone();
+            revision = ok["revision"].as_u64().unwrap_or_default();
         }
-        Ok(json!({ "ok": { "events": events, "kinds": kinds, "revision": revision } }))
+        // What these updates alone make of nothing.
+        Ok(json!({ "ok": { "events": events, "kinds": kinds, "revision": revision, "state": state } }))
     }
 
-    fn judge_opening(&mut self, step: &Step) {
-        if let (Some(actor), Some(named)) = (&step.by, &step.named) {
-            self.judge.opened(actor, named);
+    fn judge_opening(&mut self, asked: &Asked) {
+        if let Some(named) = &asked.named {
+            self.judge.opened(&asked.actor, named);
         }
     }
 
     /// Whether the answer is what the step says.
-    fn judged(&mut self, step: &Step, actor: &str, handle: &str, op: &str, answered: Answered) -> Result<(), Fault> {
+    fn judged(&mut self, step: &Step, asked: &Asked, answered: Answered) -> Result<(), Fault> {
         let Answered { answer, took } = answered;
-        if let (Some(ok), false) = (answer.get("ok"), op == "watch.collect") {
-            self.judge.look(actor, handle, op, ok).map_err(broken)?;
+        if let Some(ok) = answer.get("ok") {
+            self.judge.look(&asked.actor, &asked.handle, &asked.op, ok).map_err(Fault::Broken)?;
         }
-        let content = expect(step, &answer, Matcher { any_order: step.any_order }, &self.vars)?;
+        let content = self.expect(step, &answer)?.clone();
         let least = step.after_ms.map_or(Duration::ZERO, Duration::from_millis);
         if took < least {
-            return Err(format!("it took {took:?}, less than {least:?}"));
+            return Err(format!("it took {took:?}, less than {least:?}").into());
         }
         for (name, path) in &step.save {
-            let value = part(content, path).ok_or_else(|| format!("there is no {path} in {}", brief(content)))?;
-            self.vars.set(name, value.clone());
+            let value = part(&content, path).ok_or_else(|| format!("there is no {path} in {}", brief(&content)))?;
+            self.stage.vars.set(name, value.clone());
         }
         Ok(())
     }
 
-    /// Ends what the run began, and looks whether anything is left of it.
-    async fn leave(&mut self) -> Result<(), Fault> {
-        for (name, actor) in &self.actors {
-            let reset = async {
-                if actor.own {
-                    return Ok(());
-                }
-                must(&actor.player, "reset").await?;
-                let probe = must(&actor.player, "probe").await?;
-                let left = json!({ "clients": 0, "ops": 0 });
-                Matcher::default().check(&left, &probe).map_err(|fault| anyhow::anyhow!("left behind: {fault}"))
-            };
-            reset.await.map_err(|error| format!("afterwards, {name}: {error:#}"))?;
+    /// Whether an answer is what a step demands; returns what it says.
+    fn expect<'v>(&self, step: &Step, answer: &'v Value) -> Result<&'v Value, Fault> {
+        let (kind, wanted) = match (&step.gives, &step.fails) {
+            (Some(wanted), _) => ("ok", Some(wanted)),
+            (_, Some(wanted)) => ("err", Some(wanted)),
+            _ if step.cancelled => ("cancelled", None),
+            _ => ("ok", None),
+        };
+        if let Some(why) = answer.get("unsupported") {
+            return Err(Fault::Unsupported(why.as_str().unwrap_or_default().to_owned()));
         }
-        let (watches, requests, connections) = ("watches", "requests_in_flight", "connections");
-        let wanted = [(watches, 0.0), (requests, 0.0), (connections, self.server.connections)];
-        let owns = self.actors.values().any(|actor| actor.own);
-        if owns || self.server.node.process().ended().is_some() {
-            // A process that was killed says no goodbye: its connection idles out, on a server that ends with the run.
-            return Ok(());
+        if let Some(crash) = answer.get("crash") {
+            return Err(Fault::Broken(format!("crash: {}", crash.as_str().unwrap_or_default())));
         }
-        let deadline = Instant::now() + SETTLED;
-        loop {
-            let mut left = Vec::new();
-            for (gauge, wanted) in wanted {
-                let value = self.server.gauge(gauge).await.map_err(|error| format!("{error:#}"))?;
-                if value != wanted {
-                    left.push(format!("{gauge} is {value}, not {wanted}"));
-                }
-            }
-            if left.is_empty() {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                return Err(format!("afterwards, at the server: {}", left.join(", ")));
-            }
-            tokio::time::sleep(LOOK).await;
+        let content = answer.get(kind).ok_or_else(|| format!("{kind} was expected, it is {}", brief(answer)))?;
+        if let Some(wanted) = wanted {
+            Matcher { any_order: step.any_order }.check(&self.stage.vars.fill(wanted)?, content)?;
         }
+        Ok(content)
     }
 }
 
-/// The begin of a fault that asking again does not mend.
-const BROKEN: &str = "a promise is broken: ";
-
-fn broken(fault: String) -> Fault {
-    format!("{BROKEN}{fault}")
+impl Asked {
+    /// Whether it waits for what may not come: then it is told for how long.
+    fn waits(&self) -> bool {
+        matches!(
+            self.op.as_str(),
+            "watch.next" | "state.next" | "service.watch.next" | "lease.lost" | "registration.lost"
+        )
+    }
 }
 
-fn names(step: &Step) -> (&str, &str, &str) {
-    (
-        step.by.as_deref().unwrap_or_default(),
-        step.on.as_deref().unwrap_or(CLIENT),
-        step.op.as_deref().unwrap_or_default(),
-    )
+/// A client that connects, reads a key and closes.
+async fn come_and_go(player: &Player, asked: &Asked, within: Duration) -> Result<Value, Fault> {
+    const PASSER: &str = "passer";
+    let mut connect = asked.args.clone();
+    let key = connect.remove("key").unwrap_or_default();
+    let get = Map::from_iter([("key".to_owned(), key)]);
+    let steps = [("connect", None, connect), ("kv.get", Some(PASSER), get), ("close", Some(PASSER), Map::new())];
+    for (op, on, args) in steps {
+        let named = if on.is_none() { Some(PASSER) } else { None };
+        let answer = wait(player.ask(op, on, named, args).1, within).await?;
+        if answer.get("ok").is_none() {
+            return Ok(answer);
+        }
+    }
+    Ok(json!({ "ok": {} }))
 }
 
 fn within(step: &Step) -> Duration {
@@ -400,22 +317,7 @@ fn within(step: &Step) -> Duration {
 async fn wait(answering: Answering, time: Duration) -> Result<Value, Fault> {
     match tokio::time::timeout(time, answering).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(_)) => Err("the driver is gone".to_owned()),
-        Err(_) => Err(format!("no answer within {time:?}")),
+        Ok(Err(_)) => Err(Fault::Broken("the driver is gone".to_owned())),
+        Err(_) => Err(Fault::Broken(format!("no answer within {time:?}"))),
     }
-}
-
-/// Whether an answer is what a step demands; returns what it says.
-fn expect<'v>(step: &Step, answer: &'v Value, matcher: Matcher, vars: &Vars) -> Result<&'v Value, Fault> {
-    let (kind, wanted) = match (&step.gives, &step.fails) {
-        (Some(wanted), _) => ("ok", Some(wanted)),
-        (_, Some(wanted)) => ("err", Some(wanted)),
-        _ if step.cancelled => ("cancelled", None),
-        _ => ("ok", None),
-    };
-    let content = answer.get(kind).ok_or_else(|| format!("{kind} was expected, it is {}", brief(answer)))?;
-    if let Some(wanted) = wanted {
-        matcher.check(&vars.fill(wanted)?, content)?;
-    }
-    Ok(content)
 }

@@ -71,7 +71,7 @@ impl<'a> Report<'a> {
                     let others = played.cast.languages();
                     excused += usize::from(others.iter().any(|other| *other != language && self.known.has(*other, id)));
                 }
-                Outcome::Unsupported(..) => {}
+                Outcome::Unsupported(_) => {}
             }
         }
         match (runs, failed, known) {
@@ -128,7 +128,7 @@ impl<'a> Report<'a> {
                 of(Standing::Absent),
             );
         }
-        let runs = self.played.iter().filter(|played| !matches!(played.outcome, Outcome::Unsupported(..)));
+        let runs = self.played.iter().filter(|played| !matches!(played.outcome, Outcome::Unsupported(_)));
         let (total, failed) = runs.fold((0, 0), |(total, failed), played| {
             (total + 1, failed + usize::from(!matches!(played.outcome, Outcome::Passed)))
         });
@@ -152,9 +152,7 @@ impl<'a> Report<'a> {
         let outcome = |played: &Played| match &played.outcome {
             Outcome::Passed => json!({ "outcome": "passed" }),
             Outcome::Failed(fault) => json!({ "outcome": "failed", "fault": fault }),
-            Outcome::Unsupported(language, op) => {
-                json!({ "outcome": "unsupported", "language": language.name(), "op": op })
-            }
+            Outcome::Unsupported(why) => json!({ "outcome": "unsupported", "why": why }),
         };
         let run = |played: &Played| {
             let mut run = outcome(played);

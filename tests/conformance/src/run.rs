@@ -9,8 +9,9 @@ use parking_lot::Mutex;
 
 use crate::cast::{Cast, casts};
 use crate::driving::Hello;
+use crate::fault::Fault;
 use crate::language::Language;
-use crate::play::{Fault, play};
+use crate::play::play;
 use crate::scenario::{Scenario, Server};
 use crate::world::{Folders, Lane, start_driver};
 
@@ -48,9 +49,9 @@ pub(crate) enum Outcome {
     /// Everything was as it should be.
     Passed,
     /// Something was not.
-    Failed(Fault),
-    /// A language of the cast has no such operation.
-    Unsupported(Language, String),
+    Failed(String),
+    /// A language of the cast has no such thing.
+    Unsupported(String),
 }
 
 /// Starts a driver of each language and notes what it can do. What is not there is returned with its reason.
@@ -79,7 +80,8 @@ pub(crate) async fn run(plan: &Plan, folders: &Arc<Folders>, told: impl Fn(&Plan
                 let playing = play(&mut lane, &plan.scenarios[scenario], &cast, run);
                 let outcome = match tokio::time::timeout(PLAY, playing).await {
                     Ok(Ok(())) => Outcome::Passed,
-                    Ok(Err(fault)) => Outcome::Failed(fault),
+                    Ok(Err(Fault::Unsupported(why))) => Outcome::Unsupported(why),
+                    Ok(Err(fault)) => Outcome::Failed(fault.to_string()),
                     Err(_) => Outcome::Failed(format!("not over within {PLAY:?}")),
                 };
                 let played = Played { scenario, cast, outcome, took: begin.elapsed() };
@@ -103,8 +105,8 @@ fn casting(plan: &Plan) -> (Vec<Played>, Queue) {
     let (mut turn, mut run) = (0, 0);
     for (index, scenario) in plan.scenarios.iter().enumerate() {
         for cast in casts(scenario, &languages, turn, plan.full) {
-            if let Some((language, op)) = lacking(plan, scenario, &cast) {
-                let outcome = Outcome::Unsupported(language, op);
+            if let Some(why) = lacking(plan, scenario, &cast) {
+                let outcome = Outcome::Unsupported(why);
                 out.push(Played { scenario: index, cast, outcome, took: Duration::ZERO });
                 continue;
             }
@@ -118,10 +120,11 @@ fn casting(plan: &Plan) -> (Vec<Played>, Queue) {
     (out, first)
 }
 
-fn lacking(plan: &Plan, scenario: &Scenario, cast: &Cast) -> Option<(Language, String)> {
+/// What a language of the cast has no operation for.
+fn lacking(plan: &Plan, scenario: &Scenario, cast: &Cast) -> Option<String> {
     cast.0.iter().find_map(|(actor, language)| {
         let hello = plan.languages.get(language)?;
         let lacking = scenario.ops_of(actor).into_iter().find(|op| !hello.ops.contains(*op))?;
-        Some((*language, lacking.to_owned()))
+        Some(format!("{language} has no {lacking}"))
     })
 }

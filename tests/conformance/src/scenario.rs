@@ -157,8 +157,16 @@ impl Scenario {
             ensure!(!FAULTS.contains(&name.as_str()) && name != RUNNER, "{name} is no name for an actor");
             ensure!(self.steps.iter().any(|step| step.by.as_ref() == Some(name)), "{name} does nothing");
         }
+        // What a process has under way ends with it.
+        started.retain(|name| !self.starts_in_a_process(name));
         ensure!(started.is_empty(), "nobody joins {started:?}");
         Ok(())
+    }
+
+    fn starts_in_a_process(&self, name: &str) -> bool {
+        let step = self.steps.iter().find(|step| step.start.as_deref() == Some(name));
+        let actor = step.and_then(|step| self.actors.get(step.by.as_deref()?));
+        actor.is_some_and(|actor| actor.process)
     }
 
     fn check_step<'a>(&'a self, step: &'a Step, started: &mut BTreeSet<&'a str>) -> anyhow::Result<()> {
@@ -200,7 +208,11 @@ impl Scenario {
 
 /// The operation that a driver is sent for one of a scenario.
 pub(crate) fn sent(op: &str) -> &str {
-    if op == "watch.collect" { "watch.next" } else { op }
+    match op {
+        "watch.collect" | "watch.until" => "watch.next",
+        "come_and_go" => "connect",
+        other => other,
+    }
 }
 
 /// Every scenario of a folder, in the order of files and in them.

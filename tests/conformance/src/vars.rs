@@ -14,8 +14,8 @@ impl Vars {
         self.0.insert(name.to_owned(), value);
     }
 
-    /// Replaces `"$name"` by the value, `${name}` in a longer string by its text, and `{ filled = "x", times = N }` by
-    /// a string of that length.
+    /// Replaces `"$name"` by the value, `${name}` in a longer string by its text, `{ filled = "x", times = N }` by a
+    /// string of that length, and `{ each = {...}, times = N }` by a list in which `n` counts from 0.
     ///
     /// # Errors
     /// If a name has no value.
@@ -23,8 +23,9 @@ impl Vars {
         Ok(match value {
             Value::String(text) => self.fill_text(text)?,
             Value::Array(items) => Value::Array(items.iter().map(|item| self.fill(item)).collect::<Result<_, _>>()?),
-            Value::Object(object) => match filled(object) {
-                Some(text) => Value::String(text),
+            Value::Object(object) => match repeated(object) {
+                Some((Repeated::Text(text), times)) => Value::String(text.repeat(times)),
+                Some((Repeated::Items(item), times)) => Value::Array(self.fill_list(item, times)?),
                 None => Value::Object(self.fill_object(object)?),
             },
             other => other.clone(),
@@ -37,6 +38,26 @@ impl Vars {
     /// If a name has no value.
     pub(crate) fn fill_object(&self, object: &Map<String, Value>) -> Result<Map<String, Value>, String> {
         object.iter().map(|(name, value)| Ok((name.clone(), self.fill(value)?))).collect()
+    }
+
+    fn fill_list(&self, item: &Value, times: usize) -> Result<Vec<Value>, String> {
+        let mut vars = self.clone();
+        let mut one = |n: usize| {
+            vars.set("n", n.into());
+            vars.fill(item)
+        };
+        (0..times).map(&mut one).collect()
+    }
+
+    /// The same for a name.
+    ///
+    /// # Errors
+    /// If a name in it has no value.
+    pub(crate) fn fill_name(&self, name: &str) -> Result<String, String> {
+        match self.fill_text(name)? {
+            Value::String(text) => Ok(text),
+            other => Err(format!("{other} is no name")),
+        }
     }
 
     fn fill_text(&self, text: &str) -> Result<Value, String> {
@@ -68,12 +89,21 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-fn filled(object: &Map<String, Value>) -> Option<String> {
+enum Repeated<'a> {
+    Text(&'a str),
+    Items(&'a Value),
+}
+
+fn repeated(object: &Map<String, Value>) -> Option<(Repeated<'_>, usize)> {
     if object.len() != 2 {
         return None;
     }
-    let (text, times) = (object.get("filled")?.as_str()?, object.get("times")?.as_u64()?);
-    Some(text.repeat(usize::try_from(times).ok()?))
+    let times = usize::try_from(object.get("times")?.as_u64()?).ok()?;
+    match (object.get("filled"), object.get("each")) {
+        (Some(Value::String(text)), _) => Some((Repeated::Text(text), times)),
+        (_, Some(item)) => Some((Repeated::Items(item), times)),
+        _ => None,
+    }
 }
 
 /// The part of a value that a path such as `entry.mod_revision` or `events.0.key` names; all of it for an empty one.
@@ -99,6 +129,7 @@ mod tests {
         assert_eq!(vars.fill(&given), Ok(json!({ "a": 7, "b": ["k/k-7"], "c": "$any", "d": "cost: 5$" })));
         assert!(vars.fill(&json!("$other")).is_err());
         assert_eq!(vars.fill(&json!({ "filled": "ab", "times": 2 })), Ok(json!("abab")));
+        assert_eq!(vars.fill(&json!({ "each": ["$n", "k${n}"], "times": 2 })), Ok(json!([[0, "k0"], [1, "k1"]])));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use hither::{Client, LeaseId};
 use serde_json::json;
 
 use super::args::Args;
-use super::{Done, Failure, crash};
+use super::{Done, Failure, crash, show};
 
 fn lease(args: &Args<'_>) -> Result<LeaseId, Failure> {
     args.lease("lease")?.ok_or_else(|| crash("lease is missing"))
@@ -20,7 +20,7 @@ pub(crate) async fn revoke(client: &Client, args: &Args<'_>) -> Done {
 
 pub(crate) async fn info(client: &Client, args: &Args<'_>) -> Done {
     let reply = client.lease_info(lease(args)?).await?;
-    let keys: Vec<String> = reply.keys.iter().map(ToString::to_string).collect();
+    let keys: Vec<String> = reply.keys.iter().map(show::text).collect();
     Ok(json!({
         "lease": reply.lease.lease.to_string(),
         "ttl_ms": reply.lease.ttl_ms,

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use hither::{Entry, Error, Event, Metrics, Previous, RangeReply, TxnReply, TxnResult, Update};
+use hither::{Entry, Error, Event, Key, Metrics, Previous, RangeReply, TxnReply, TxnResult, Update};
 use serde_json::{Value, json};
 
 pub(crate) fn error(error: &Error) -> Value {
@@ -24,9 +24,14 @@ pub(crate) fn bytes(bytes: &Bytes) -> Value {
     }
 }
 
+/// Keys of scenarios are text; shown as itself, where `Display` escapes what is not ASCII.
+pub(crate) fn text(key: &Key) -> String {
+    String::from_utf8_lossy(key.as_bytes()).into_owned()
+}
+
 pub(crate) fn entry(entry: &Entry) -> Value {
     json!({
-        "key": entry.key.to_string(),
+        "key": text(&entry.key),
         "value": bytes(&entry.value),
         "create_revision": entry.create_revision.0,
         "mod_revision": entry.mod_revision.0,
@@ -84,7 +89,7 @@ fn event(event: &Event) -> Value {
     };
     match event {
         Event::Put { entry: now, previous } => with(entry(now), "put", previous),
-        Event::Delete { key, previous, .. } => with(json!({ "key": key.to_string() }), "delete", previous),
+        Event::Delete { key, previous, .. } => with(json!({ "key": text(key) }), "delete", previous),
         Event::Liveness { lease, state, .. } => {
             let shown = json!({ "lease": lease.to_string(), "state": state.as_str() });
             with(shown, "liveness", &Previous::NotAsked)
