@@ -55,6 +55,12 @@ impl<'a> Args<'a> {
         list.iter().map(|item| item.as_object().map(Args).ok_or_else(|| wrong(name, "a list of objects"))).collect()
     }
 
+    pub(crate) fn texts(&self, name: &str) -> Result<Vec<&'a str>, Failure> {
+        let Some(value) = self.any(name) else { return Ok(Vec::new()) };
+        let list = value.as_array().ok_or_else(|| wrong(name, "a list"))?;
+        list.iter().map(|item| item.as_str().ok_or_else(|| wrong(name, "a list of strings"))).collect()
+    }
+
     pub(crate) fn lease(&self, name: &str) -> Result<Option<LeaseId>, Failure> {
         let read = |text: &str| text.parse().map_err(|_| wrong(name, "a lease"));
         self.text_maybe(name)?.map(read).transpose()

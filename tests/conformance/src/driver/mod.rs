@@ -5,13 +5,14 @@ mod args;
 mod keys;
 mod leases;
 mod process;
+mod registry;
 mod show;
 mod watches;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hither::{Client, Error, Lease, States};
+use hither::{Client, Error, Lease, Registered, States};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -19,6 +20,7 @@ use tokio::sync::{Mutex as AsyncMutex, oneshot};
 
 use self::args::Args;
 pub(crate) use self::process::{Ending, serve};
+use self::registry::OpenServiceWatch;
 use self::watches::OpenWatch;
 
 /// What it can carry out.
@@ -46,6 +48,19 @@ pub(crate) const OPS: &[&str] = &[
     "watch.open",
     "watch.next",
     "watch.close",
+    "register",
+    "update",
+    "drain",
+    "deregister",
+    "registration.state",
+    "registration.lost",
+    "discover",
+    "view",
+    "wait_for",
+    "pick",
+    "service.watch.open",
+    "service.watch.next",
+    "service.watch.close",
     "worker",
 ];
 
@@ -96,6 +111,8 @@ enum Handle {
     Client(Client, Arc<AsyncMutex<States>>),
     Lease(Arc<Lease>),
     Watch(Arc<OpenWatch>),
+    Registered(Arc<Registered>),
+    ServiceWatch(Arc<OpenServiceWatch>),
 }
 
 /// Carries out requests, any number at once.
@@ -205,7 +222,7 @@ impl Driver {
                         let lease = Arc::into_inner(lease).ok_or_else(|| crash("the lease is being waited on"))?;
                         Ok(json!({ "deleted": lease.revoke().await?.deleted }))
                     }
-                    Handle::Watch(_) => Err(crash("no lease")),
+                    _ => Err(crash(format!("{name} is no lease"))),
                 }
             }
             "lease.lost" => {
@@ -230,6 +247,47 @@ impl Driver {
                 watch.close().await;
                 Ok(json!({}))
             }
+
+            "register" => {
+                let (registered, shown) = registry::register(&self.client(on()?)?, &args).await?;
+                self.keep(named()?, Handle::Registered(Arc::new(registered)));
+                Ok(shown)
+            }
+            "update" => registry::update(&*self.registered(on()?)?, &args).await,
+            "drain" => {
+                let registered = self.registered(on()?)?;
+                registered.drain().await?;
+                Ok(registry::registered_now(&registered))
+            }
+            "deregister" => Ok(json!({ "removed": self.registered(on()?)?.deregister().await? })),
+            "registration.state" => {
+                let registered = self.registered(on()?)?;
+                Ok(json!({ "state": registered.state().as_str(), "epoch": registered.epoch().0 }))
+            }
+            "registration.lost" => {
+                let lost = args.wait(self.registered(on()?)?.lost()).await?;
+                Ok(lost.map_or_else(|| json!({ "none": "timeout" }), |()| json!({ "lost": true })))
+            }
+            "discover" => registry::discover(&self.client(on()?)?, &args).await,
+            "view" => registry::local_view(&self.client(on()?)?, &args),
+            "wait_for" => registry::wait_for(&self.client(on()?)?, &args).await,
+            "pick" => registry::pick(&self.client(on()?)?, &args),
+            "service.watch.open" => {
+                let watch = registry::open(&self.client(on()?)?, &args).await?;
+                self.keep(named()?, Handle::ServiceWatch(Arc::new(watch)));
+                Ok(json!({}))
+            }
+            "service.watch.next" => {
+                let Handle::ServiceWatch(watch) = self.handle(on()?)? else { return Err(crash("no service watch")) };
+                watch.next(&args).await
+            }
+            "service.watch.close" => {
+                let Some(Handle::ServiceWatch(watch)) = self.handles.lock().remove(on()?) else {
+                    return Err(crash("no service watch"));
+                };
+                watch.close().await;
+                Ok(json!({}))
+            }
             other => Err(crash(format!("there is no operation {other}"))),
         }
     }
@@ -246,6 +304,13 @@ impl Driver {
         match self.handle(name)? {
             Handle::Client(client, _) => Ok(client),
             _ => Err(crash(format!("{name} is no client"))),
+        }
+    }
+
+    fn registered(&self, name: &str) -> Result<Arc<Registered>, Failure> {
+        match self.handle(name)? {
+            Handle::Registered(registered) => Ok(registered),
+            _ => Err(crash(format!("{name} is no registration"))),
         }
     }
 

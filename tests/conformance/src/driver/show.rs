@@ -3,7 +3,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use hither::{Entry, Error, Event, Key, Metrics, Previous, RangeReply, TxnReply, TxnResult, Update};
+use hither::{
+    Entry, Error, Event, Instance, Key, Metrics, NoInstances, Previous, RangeReply, TxnReply, TxnResult, Update,
+};
 use serde_json::{Value, json};
 
 pub(crate) fn error(error: &Error) -> Value {
@@ -14,7 +16,25 @@ pub(crate) fn error(error: &Error) -> Value {
         "applied": error.applied().as_str(),
         "detail": error.detail(),
         "revision": error.revision().map(|revision| revision.0),
+        "extra": error.no_instances().map(no_instances),
     })
+}
+
+fn no_instances(none: &NoInstances) -> Value {
+    let age_ms = none.age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+    json!({ "known": none.known, "suspect": none.suspect, "age_ms": age_ms })
+}
+
+pub(crate) fn instance(instance: &Instance) -> Value {
+    // The record leaves out what is empty; a scenario may ask for it.
+    let empty = json!({ "version": "", "tags": [], "metadata": {}, "zone": "", "region": "", "started_at": "" });
+    let record = serde_json::to_value(instance).unwrap_or_default();
+    let mut fields = empty.as_object().cloned().unwrap_or_default();
+    fields.extend(record.as_object().cloned().unwrap_or_default());
+    fields.insert("epoch".into(), instance.epoch.0.into());
+    fields.insert("url".into(), instance.url().into());
+    fields.insert("urls".into(), json!(instance.urls()));
+    Value::Object(fields)
 }
 
 pub(crate) fn bytes(bytes: &Bytes) -> Value {
