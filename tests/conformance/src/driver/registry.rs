@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use hither::{
-    Client, Instance, InstanceFilter, Pick, Registered, Registration, ServiceEndpoint, ServiceUpdate,
-    ServiceView, ServiceWatch,
+    Client, Instance, InstanceFilter, Pick, Registered, Registration, ServiceEndpoint, ServiceUpdate, ServiceView,
+    ServiceWatch,
 };
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
