@@ -118,9 +118,14 @@ impl Lease {
     /// Waits until the lease must be taken as lost: it was revoked, its session ended, or no server has confirmed it
     /// for so long that it may end soon. That is counted from when the confirmed sign of life was sent, and ends a
     /// tenth of the TTL, at least 500 ms, before the server could let it expire. A lost lease never comes back.
-    pub async fn lost(&self) {
-        // A driver that is gone keeps nothing alive.
-        let _ = self.lost.clone().wait_for(|lost| *lost).await;
+    ///
+    /// The future stands for itself: it may outlive the handle, and resolves when that is dropped or revoked.
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut lost = self.lost.clone();
+        async move {
+            // A driver that is gone keeps nothing alive.
+            let _ = lost.wait_for(|lost| *lost).await;
+        }
     }
 
     /// Ends it now and deletes its keys.
