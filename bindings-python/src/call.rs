@@ -1,0 +1,141 @@
+//! One call of the core, for whoever waits: a future of an event loop, or the thread itself.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use hither::Error;
+use pyo3::prelude::*;
+
+use crate::client::Core;
+use crate::errors::Failure;
+use crate::port::Port;
+use crate::process;
+
+/// How often a blocking call lets Python look for signals.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// What a call brings, and what it is in Python. Converted in a thread that is attached to the interpreter.
+pub(crate) trait Brought: Send + 'static {
+    /// The Python object.
+    fn into_python(self, py: Python<'_>) -> PyResult<Py<PyAny>>;
+}
+
+/// Calls whose future exists.
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+struct Live;
+
+impl Live {
+    fn new() -> Self {
+        LIVE.fetch_add(1, Ordering::AcqRel);
+        Self
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        LIVE.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Who waits: `None` is the calling thread, which gets the result itself; else a future of the client's loop, and the
+/// result is the number to cancel it by.
+pub(crate) type Waiter<'py> = Option<Bound<'py, PyAny>>;
+
+/// Runs a call of a client.
+pub(crate) fn run<T: Brought>(
+    waiter: Waiter<'_>,
+    core: &Core,
+    py: Python<'_>,
+    future: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> PyResult<Py<PyAny>> {
+    run_on(core.port(), waiter, py, future)
+}
+
+/// Runs a call for a loop's port, or here.
+pub(crate) fn run_on<T: Brought>(
+    port: Option<&Py<Port>>,
+    waiter: Waiter<'_>,
+    py: Python<'_>,
+    future: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> PyResult<Py<PyAny>> {
+    let live = Live::new();
+    let future = async move {
+        let _live = live;
+        match AssertUnwindSafe(future).catch_unwind().await {
+            Ok(outcome) => outcome.map_err(Failure::Core),
+            Err(panic) => Err(Failure::Panicked(said(&*panic))),
+        }
+    };
+    match (port, waiter) {
+        (Some(port), Some(waiter)) => {
+            let id = submit(port.get(), waiter.unbind(), future)?;
+            Ok(id.into_pyobject(py)?.into_any().unbind())
+        }
+        _ => block(py, future)?.into_python(py),
+    }
+}
+
+fn submit<T: Brought>(
+    port: &Port,
+    waiter: Py<PyAny>,
+    future: impl Future<Output = Result<T, Failure>> + Send + 'static,
+) -> Result<u64, Failure> {
+    let process = process::current()?;
+    let queue = std::sync::Arc::clone(port.queue()?);
+    port.submit(waiter, |id| {
+        let task = process.handle().spawn(async move {
+            let outcome = future.await;
+            queue.push(id, Box::new(move |py| outcome?.into_python(py)));
+        });
+        task.abort_handle()
+    })
+}
+
+/// Waits in this thread, and lets Python handle signals meanwhile. An exception of theirs takes the call back.
+fn block<T: Send>(py: Python<'_>, future: impl Future<Output = Result<T, Failure>> + Send) -> PyResult<T> {
+    let process = process::current()?;
+    let mut future = pin!(future);
+    loop {
+        let waited = {
+            let _waiting = process.waiting();
+            py.detach(|| process.handle().block_on(async { tokio::time::timeout(SLICE, future.as_mut()).await }))
+        };
+        process.logs.deliver(py);
+        match waited {
+            Ok(outcome) => return Ok(outcome?),
+            Err(_) => py.check_signals()?,
+        }
+        if process.is_ending() {
+            return Err(Failure::Exiting.into());
+        }
+    }
+}
+
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+/// Calls of this process whose future in the core exists: for tests of cancellation.
+#[pyfunction]
+pub(crate) fn live_calls() -> usize {
+    LIVE.load(Ordering::Acquire)
+}
+
+/// A call that panics: for the test of what then happens.
+#[pyfunction]
+pub(crate) fn panic_in_a_task(py: Python<'_>, waiter: Waiter<'_>, core: &Core) -> PyResult<Py<PyAny>> {
+    run::<()>(waiter, core, py, async { std::panic::panic_any("asked to") })
+}
+
+impl Brought for () {
+    fn into_python(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(py.None())
+    }
+}

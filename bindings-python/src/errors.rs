@@ -1,0 +1,72 @@
+//! Errors of the core as exceptions. The classes are Python's (`hither.errors`).
+
+use hither::Error;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+
+/// Why a call brought nothing.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The core says so.
+    Core(Error),
+    /// What was used belongs to the process that this one was forked from.
+    Forked,
+    /// The interpreter is ending.
+    Exiting,
+    /// A task panicked: a mistake of ours.
+    Panicked(String),
+    /// The operating system gives no more threads.
+    NoThreads(std::io::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Core(error)
+    }
+}
+
+impl From<Failure> for PyErr {
+    fn from(failure: Failure) -> Self {
+        // Every caller has attached already; this only finds that out.
+        Python::attach(|py| failure.exception(py).unwrap_or_else(|broken| broken))
+    }
+}
+
+impl Failure {
+    /// The exception. The outer error is a package that is not whole.
+    fn exception(self, py: Python<'_>) -> PyResult<PyErr> {
+        static CORE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static OTHER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let exception = match self {
+            Self::Core(error) => {
+                let code = error.code();
+                let details = PyDict::new(py);
+                if let Some(revision) = error.revision() {
+                    details.set_item("revision", revision.0)?;
+                }
+                if let Some(leader) = error.leader() {
+                    details.set_item("leader", leader.node.0)?;
+                    details.set_item("leader_address", &leader.address)?;
+                }
+                CORE.import(py, "hither.errors", "from_core")?.call1((
+                    code.number(),
+                    code.name(),
+                    error.detail(),
+                    error.applied().as_str(),
+                    error.is_retryable(),
+                    details,
+                ))?
+            }
+            Self::Forked => OTHER.import(py, "hither.errors", "from_binding")?.call1(("Forked", ""))?,
+            Self::Exiting => OTHER.import(py, "hither.errors", "from_binding")?.call1(("Exiting", ""))?,
+            Self::Panicked(said) => OTHER.import(py, "hither.errors", "from_binding")?.call1(("Panicked", said))?,
+            Self::NoThreads(error) => PyRuntimeError::new_err(format!("no thread can be started: {error}"))
+                .into_value(py)
+                .into_bound(py)
+                .into_any(),
+        };
+        Ok(PyErr::from_value(exception))
+    }
+}

@@ -1,0 +1,145 @@
+//! Watches.
+
+use std::future::poll_fn;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
+
+use futures_util::StreamExt;
+use hither::{Error, ErrorCode, Filter, Mode, Revision, Start, Update};
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+
+use crate::call::{Brought, Waiter, run_on};
+use crate::client::Core;
+use crate::convert::{Keys, Seconds};
+use crate::errors::Failure;
+use crate::port::Port;
+use crate::process::Owned;
+use crate::types;
+
+/// A watch: made first, then opened. Dropping it closes it, at the server too.
+#[pyclass(frozen, module = "hither._native")]
+pub(crate) struct Watch {
+    slot: Owned<Arc<Slot>>,
+    port: Option<Py<Port>>,
+}
+
+/// The open watch; none once it was closed.
+type Slot = OnceLock<Mutex<Option<hither::Watch>>>;
+
+impl Watch {
+    fn open_one(&self) -> Result<&Mutex<Option<hither::Watch>>, Failure> {
+        let open = self.slot.get()?.get();
+        open.ok_or_else(|| Error::new(ErrorCode::Closed, "the watch is not open").into())
+    }
+}
+
+#[pymethods]
+impl Watch {
+    #[new]
+    fn new(py: Python<'_>, core: &Core) -> PyResult<Self> {
+        core.client()?;
+        Ok(Self { slot: Owned::new(Arc::default()), port: core.port().map(|port| port.clone_ref(py)) })
+    }
+
+    /// Opens it. Once. `start`: `snapshot`, `now`, or the revision after which to go on.
+    #[pyo3(signature = (waiter, core, keys, start, latest, kinds, previous, min_interval, timeout))]
+    #[allow(clippy::too_many_arguments)]
+    fn open(
+        &self,
+        py: Python<'_>,
+        waiter: Waiter<'_>,
+        core: &Core,
+        keys: Keys,
+        start: Begin,
+        latest: bool,
+        kinds: (bool, bool, bool),
+        previous: bool,
+        min_interval: Option<Seconds>,
+        timeout: Option<Seconds>,
+    ) -> PyResult<Py<PyAny>> {
+        let (puts, deletes, liveness) = kinds;
+        let filter = Filter { puts, deletes, liveness };
+        let mut watches = core.client()?.watch(keys.0).start(start.0).filter(filter);
+        if latest {
+            watches = watches.mode(Mode::Latest);
+        }
+        if previous {
+            watches = watches.previous();
+        }
+        if let Some(Seconds(interval)) = min_interval {
+            watches = watches.min_interval(interval);
+        }
+        if let Some(Seconds(timeout)) = timeout {
+            watches = watches.timeout(timeout);
+        }
+        let slot = Arc::clone(self.slot.get()?);
+        run_on(self.port.as_ref(), waiter, py, async move {
+            let watch = watches.await?;
+            // A second one has no place, and is closed here.
+            let _ = slot.set(Mutex::new(Some(watch)));
+            Ok(())
+        })
+    }
+
+    /// The next update if it is here already: no waiting, no loop.
+    fn poll(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let mut watch = self.open_one()?.lock();
+        let Some(watch) = watch.as_mut() else { return Ok(None) };
+        match watch.poll_next_unpin(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(Ok(update))) => types::update(py, &update).map(Some),
+            Poll::Ready(Some(Err(error))) => Err(Failure::Core(error).into()),
+            Poll::Ready(None) | Poll::Pending => Ok(None),
+        }
+    }
+
+    /// The next update; none once the watch has ended.
+    fn next(&self, py: Python<'_>, waiter: Waiter<'_>) -> PyResult<Py<PyAny>> {
+        self.open_one()?;
+        let slot = Arc::clone(self.slot.get()?);
+        run_on(self.port.as_ref(), waiter, py, async move {
+            poll_fn(|context| {
+                let Some(mut watch) = slot.get().map(Mutex::lock) else { return Poll::Ready(None) };
+                watch.as_mut().map_or(Poll::Ready(None), |watch| watch.poll_next_unpin(context))
+            })
+            .await
+            .transpose()
+            .map(Next)
+        })
+    }
+
+    /// The revision up to which everything was told.
+    fn revision(&self) -> Result<u64, Failure> {
+        Ok(self.open_one()?.lock().as_ref().map_or(Revision::ZERO, hither::Watch::revision).0)
+    }
+
+    /// Closes it. In a forked child there is nothing to close.
+    fn close(&self) {
+        if let Ok(open) = self.open_one() {
+            let closed = open.lock().take();
+            drop(closed);
+        }
+    }
+}
+
+struct Next(Option<Update>);
+
+impl Brought for Next {
+    fn into_python(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.0.map_or_else(|| Ok(py.None()), |update| types::update(py, &update))
+    }
+}
+
+/// Where a watch begins.
+struct Begin(Start);
+
+impl FromPyObject<'_, '_> for Begin {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+        if let Ok(revision) = object.extract::<u64>() {
+            return Ok(Self(Start::After(Revision(revision))));
+        }
+        Ok(Self(if object.is_truthy()? { Start::Snapshot } else { Start::Now }))
+    }
+}
