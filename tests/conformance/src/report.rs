@@ -235,7 +235,7 @@ impl<'a> Report<'a> {
 const PREFACE: &str = "\
 # What every language does
 
-Made from the results of the conformance suite by `make conformance`; a test keeps it current. Each number counts the
+Made from the results of the conformance suite by `scripts/conformance --write`, which keeps it current otherwise. Each number counts the
 scenarios that passed, played by a driver of that language against real servers. What a language lacks because it
 makes no sense there (a fork outside Python) is not counted as passed.
 
