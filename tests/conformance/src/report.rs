@@ -235,9 +235,10 @@ impl<'a> Report<'a> {
 const PREFACE: &str = "\
 # What every language does
 
-Made from the results of the conformance suite by `scripts/conformance --write`, which keeps it current otherwise. Each number counts the
-scenarios that passed, played by a driver of that language against real servers. What a language lacks because it
-makes no sense there (a fork outside Python) is not counted as passed.
+Made from the results of the conformance suite by `scripts/conformance --write`; without `--write` the same script fails
+if this page says something else. Each number counts the scenarios that passed, played by a driver of that language
+against real servers. What makes no sense in a language (a fork outside
+Python) is not counted as passed.
 
 ";
 
