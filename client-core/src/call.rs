@@ -7,6 +7,7 @@ use hither_protocol::{Entry, LeaseId, Moment, SequenceNumber, SessionId};
 
 use crate::error::Error;
 use crate::link::LinkId;
+use crate::session::OnLoss;
 
 /// A request, from when the application asked until it is answered.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ pub(crate) enum Purpose {
     /// The core: the session that mutations wait for.
     OpenSession,
     /// The application, and the core: a lease to keep.
-    Keep,
+    Keep(OnLoss),
     /// The core: whether a lease that it keeps still is.
     Ask(LeaseId),
     /// Nobody: it is only to be done.

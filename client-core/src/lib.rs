@@ -32,8 +32,10 @@ pub use link::LinkId;
 pub use options::{BEAT_DEFAULT, BEATS_MISSED_MAX, IN_FLIGHT_MAX, KEEP_ALIVE_HOLDING, KEEP_ALIVE_IDLE, Options};
 pub use pool::no_answer;
 pub use registry::{
-    Delta, Freshness, InstanceFilter, Invalid, NoInstances, Roster, RosterOptions, ServiceView, Source, ViewState,
+    Declarations, Delta, Freshness, InstanceFilter, Invalid, Need, NoInstances, RegistryNote, Roster, RosterOptions,
+    ServiceView, Source, Tie, ViewState,
 };
+pub use session::OnLoss;
 pub use spec::WatchSpec;
 pub use update::{Metrics, SessionState, Update, UpdateKind};
 pub use url::{Endpoint, Enrolment, Url, from_hex, to_hex};

@@ -36,6 +36,16 @@ struct Held {
     safe_until: Moment,
     /// When to ask whether it still is: it may have been revoked by others.
     ask_at: Moment,
+    on_loss: OnLoss,
+}
+
+/// What becomes at the server of a lease that was reported lost, if the server goes on with it after all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnLoss {
+    /// It is revoked: it must not go on unseen.
+    Revoke,
+    /// Its holder ends it, once it has moved what hangs on it.
+    Leave,
 }
 
 impl Session {
@@ -104,9 +114,9 @@ impl Session {
     }
 
     /// A lease to keep, granted by a request sent at `asked_at`.
-    pub(crate) fn hold(&mut self, reply: &LeaseGrantReply, asked_at: Moment) {
+    pub(crate) fn hold(&mut self, reply: &LeaseGrantReply, asked_at: Moment, on_loss: OnLoss) {
         let ttl = Duration::from_millis(reply.ttl_ms);
-        let held = Held { ttl, safe_until: safe_until(asked_at, ttl), ask_at: asked_at + ttl };
+        let held = Held { ttl, safe_until: safe_until(asked_at, ttl), ask_at: asked_at + ttl, on_loss };
         self.leases.insert(reply.lease, held);
         self.look();
     }
@@ -130,13 +140,14 @@ impl Session {
     }
 
     /// The leases that must be taken as lost by now; they are kept no longer. All of them, if the session must be.
-    pub(crate) fn take_lost(&mut self, now: Moment) -> Vec<LeaseId> {
+    pub(crate) fn take_lost(&mut self, now: Moment) -> Vec<(LeaseId, OnLoss)> {
         if !self.lost && now >= self.safe_until {
             self.lost = true;
         }
         let over = |held: &Held| self.lost || now >= held.safe_until;
-        let lost: Vec<LeaseId> = self.leases.iter().filter(|(_, held)| over(held)).map(|(lease, _)| *lease).collect();
-        for lease in &lost {
+        let lost = self.leases.iter().filter(|(_, held)| over(held)).map(|(lease, held)| (*lease, held.on_loss));
+        let lost: Vec<(LeaseId, OnLoss)> = lost.collect();
+        for (lease, _) in &lost {
             self.leases.remove(lease);
         }
         self.look();
@@ -207,20 +218,20 @@ mod tests {
         assert_eq!(safe_until(at(0), SECOND * 100), at(90));
 
         let mut session = session();
-        session.hold(&LeaseGrantReply { lease: LeaseId(1), ttl_ms: 2_000, epoch: 1 }, at(1));
+        session.hold(&LeaseGrantReply { lease: LeaseId(1), ttl_ms: 2_000, epoch: 1 }, at(1), OnLoss::Revoke);
         assert_eq!(session.take_lost(Moment(2_499_999_999)), []);
         session.confirm(at(2));
         assert_eq!(session.take_lost(at(3)), []);
-        assert_eq!(session.take_lost(Moment(3_500_000_000)), [LeaseId(1)]);
+        assert_eq!(session.take_lost(Moment(3_500_000_000)), [(LeaseId(1), OnLoss::Revoke)]);
         assert!(!session.is_lost());
     }
 
     #[test]
     fn every_lease_is_lost_with_its_session() {
         let mut session = session();
-        session.hold(&LeaseGrantReply { lease: LeaseId(1), ttl_ms: 3_600_000, epoch: 1 }, at(0));
+        session.hold(&LeaseGrantReply { lease: LeaseId(1), ttl_ms: 3_600_000, epoch: 1 }, at(0), OnLoss::Revoke);
         assert_eq!(session.take_lost(at(8)), []);
-        assert_eq!(session.take_lost(at(9)), [LeaseId(1)]);
+        assert_eq!(session.take_lost(at(9)), [(LeaseId(1), OnLoss::Revoke)]);
         assert!(session.is_lost());
         session.revive(at(20));
         assert_eq!(session.take_lost(at(20)), []);

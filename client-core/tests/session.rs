@@ -4,6 +4,7 @@ mod support;
 
 use std::time::Duration;
 
+use hither_client_core::OnLoss;
 use hither_client_core::{Options, SessionState, Signal};
 use hither_protocol::error::{CloseCode, LeaderHint, Refusal};
 use hither_protocol::message::{
@@ -318,7 +319,7 @@ fn keep_alives_come_often_only_while_something_depends_on_them() {
 #[test]
 fn a_lease_is_reported_lost_before_it_can_end_and_is_revoked_if_the_session_lives_on() {
     let (mut world, link) = World::with_session(options(1));
-    world.core.handle_lease(world.now, 5, 2 * SECOND);
+    world.core.handle_lease(world.now, 5, 2 * SECOND, OnLoss::Revoke);
     world.pump();
     let granted_at = world.now;
     let (number, _, _) = world.request(link);
@@ -353,7 +354,7 @@ fn a_lease_is_reported_lost_before_it_can_end_and_is_revoked_if_the_session_live
 #[test]
 fn after_a_freeze_the_loss_of_a_lease_is_the_first_thing_told() {
     let (mut world, link) = World::with_session(options(1));
-    world.core.handle_lease(world.now, 5, 5 * SECOND);
+    world.core.handle_lease(world.now, 5, 5 * SECOND, OnLoss::Revoke);
     world.pump();
     let (number, _, _) = world.request(link);
     world.reply(link, number, 2, &Reply::LeaseGrant(LeaseGrantReply { lease: LeaseId(9), ttl_ms: 5_000, epoch: 1 }));
@@ -369,7 +370,7 @@ fn after_a_freeze_the_loss_of_a_lease_is_the_first_thing_told() {
 #[test]
 fn acknowledged_keep_alives_keep_session_and_lease_for_ever() {
     let (mut world, link) = World::with_session(options(1));
-    world.core.handle_lease(world.now, 5, 2 * SECOND);
+    world.core.handle_lease(world.now, 5, 2 * SECOND, OnLoss::Revoke);
     world.pump();
     let (number, _, _) = world.request(link);
     world.reply(link, number, 2, &Reply::LeaseGrant(LeaseGrantReply { lease: LeaseId(9), ttl_ms: 2_000, epoch: 1 }));
@@ -407,7 +408,7 @@ fn acknowledged_keep_alives_keep_session_and_lease_for_ever() {
 #[test]
 fn a_lease_that_somebody_revoked_is_reported_lost() {
     let (mut world, link) = World::with_session(options(1));
-    world.core.handle_lease(world.now, 5, 2 * SECOND);
+    world.core.handle_lease(world.now, 5, 2 * SECOND, OnLoss::Revoke);
     world.pump();
     let (number, _, _) = world.request(link);
     world.reply(link, number, 2, &Reply::LeaseGrant(LeaseGrantReply { lease: LeaseId(9), ttl_ms: 2_000, epoch: 1 }));
@@ -429,7 +430,7 @@ fn a_lease_that_somebody_revoked_is_reported_lost() {
 #[test]
 fn a_session_that_is_over_takes_its_leases_along_and_the_next_mutation_opens_another() {
     let (mut world, link) = World::with_session(options(1));
-    world.core.handle_lease(world.now, 5, 3_600 * SECOND);
+    world.core.handle_lease(world.now, 5, 3_600 * SECOND, OnLoss::Revoke);
     world.pump();
     let (number, _, _) = world.request(link);
     world.reply(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hither_client_core::Error;
+use hither_client_core::{Error, OnLoss};
 use hither_protocol::message::{
     LeaseGrant, LeaseGrantReply, LeaseInfo, LeaseInfoReply, LeaseKind, LeaseList, LeaseListReply, LeaseRenew,
     LeaseRenewReply, LeaseRevoke, LeaseRevokeReply, LeaseStatus,
@@ -24,10 +24,14 @@ impl Client {
     /// # Errors
     /// Those of any write.
     pub async fn lease(&self, ttl: Duration) -> Result<Lease, Error> {
+        self.keep_lease(ttl, OnLoss::Revoke).await
+    }
+
+    pub(crate) async fn keep_lease(&self, ttl: Duration, on_loss: OnLoss) -> Result<Lease, Error> {
         let (reply, answer) = oneshot::channel();
         let id = self.number();
         // Dropped while it waits, the answer finds nobody and the driver revokes the lease again.
-        self.send(Command::Lease { id, ttl, reply })?;
+        self.send(Command::Lease { id, ttl, on_loss, reply })?;
         let (granted, lost) = answer.await.unwrap_or_else(|_| Err(closed()))?;
         Ok(Lease { client: self.clone(), granted, lost, released: false })
     }
@@ -121,6 +125,15 @@ impl Lease {
     ///
     /// The future stands for itself: it may outlive the handle, and resolves when that is dropped or revoked.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut lost = self.lost.clone();
+        async move {
+            // A driver that is gone keeps nothing alive.
+            let _ = lost.wait_for(|lost| *lost).await;
+        }
+    }
+
+    /// Resolves when it is lost, apart from it.
+    pub(crate) fn losing(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut lost = self.lost.clone();
         async move {
             // A driver that is gone keeps nothing alive.

@@ -157,14 +157,14 @@ impl Core {
                 }
                 self.signals.push_back(Signal::Answered { id, outcome });
             }
-            Purpose::Keep => {
+            Purpose::Keep(on_loss) => {
                 let outcome = outcome.and_then(|(_, reply)| match reply {
                     Reply::LeaseGrant(granted) => Ok(granted),
                     _ => Err(Error::unknown(ErrorCode::InvalidFrame, "the server answered another question")),
                 });
                 let orphan = match (&outcome, &mut self.session) {
                     (Ok(granted), Some(session)) => {
-                        session.hold(granted, sent_at.unwrap_or(now));
+                        session.hold(granted, sent_at.unwrap_or(now), on_loss);
                         None
                     }
                     // Its session ended while the answer was on its way.

@@ -14,6 +14,7 @@ use super::{Action, Core, Signal};
 use crate::call::{Call, Phase, Purpose};
 use crate::error::Error;
 use crate::link::LinkId;
+use crate::session::OnLoss;
 
 /// Numbers of the core's own requests: far from those that the shell gives.
 const INTERNAL: u64 = 1 << 63;
@@ -44,11 +45,12 @@ impl Core {
         self.settle(now);
     }
 
-    /// The application wants a lease that is kept. The answer is [`Signal::Leased`].
-    pub fn handle_lease(&mut self, now: Moment, id: u64, ttl: Duration) {
+    /// The application wants a lease that is kept. The answer is [`Signal::Leased`]. `on_loss`: what becomes of it at
+    /// the server if it must be taken as lost.
+    pub fn handle_lease(&mut self, now: Moment, id: u64, ttl: Duration, on_loss: OnLoss) {
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         let grant = LeaseGrant { ttl_ms, kind: LeaseKind::Bound };
-        self.begin(now, id, Purpose::Keep, grant.into(), None);
+        self.begin(now, id, Purpose::Keep(on_loss), grant.into(), None);
         self.settle(now);
     }
 

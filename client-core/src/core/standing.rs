@@ -9,12 +9,16 @@ use super::{Core, Note, Signal};
 use crate::call::{Phase, Purpose};
 use crate::link::LinkId;
 use crate::options::{KEEP_ALIVE_HOLDING, KEEP_ALIVE_IDLE};
+use crate::session::OnLoss;
 use crate::update::SessionState;
 
 impl Core {
-    /// Three in the time after which the server would suspect the client.
+    /// Three in the time after which the server would suspect the client. One that expects signs of life more often
+    /// than the server gives them asks for them, and does not take a server that has nothing to say for a silent one.
     pub(super) fn keep_alive_interval(&self) -> Duration {
-        if self.session.is_some() || self.opening.is_some() { KEEP_ALIVE_HOLDING } else { KEEP_ALIVE_IDLE }
+        let holding = self.session.is_some() || self.opening.is_some();
+        let interval = if holding { KEEP_ALIVE_HOLDING } else { KEEP_ALIVE_IDLE };
+        self.options.beat_interval.map_or(interval, |beat| interval.min(beat))
     }
 
     pub(super) fn handle_keep_alive_reply(&mut self, link: LinkId, reply: &KeepAliveReply) {
@@ -45,10 +49,12 @@ impl Core {
         if is_lost && !was_lost {
             self.report_session_lost(lost.len());
         }
-        for lease in lost {
+        for (lease, on_loss) in lost {
             self.signals.push_back(Signal::LeaseLost { lease });
-            // If the session goes on after all, the lease must not go on with it unseen.
-            self.revoke(now, lease);
+            if on_loss == OnLoss::Revoke {
+                // If the session goes on after all, the lease must not go on with it unseen.
+                self.revoke(now, lease);
+            }
         }
         let timeout = self.options.request_timeout;
         for lease in due {

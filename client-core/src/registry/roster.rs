@@ -143,7 +143,11 @@ impl Roster {
         for event in &update.events {
             match event {
                 Event::Put { entry, .. } => self.put(entry),
-                Event::Delete { key, .. } => self.delete(now, key, gone),
+                Event::Delete { key, .. } => {
+                    self.delete(now, key, gone);
+                    // A lease that nothing hangs on any more is forgotten.
+                    standing |= !self.suspects.is_empty();
+                }
                 Event::Liveness { lease, state, .. } => {
                     standing = true;
                     match state {

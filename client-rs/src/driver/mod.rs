@@ -14,7 +14,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use hither_client_core::{Core, Error, Metrics, Options, SessionState, WatchSpec};
+use hither_client_core::{Core, Error, Metrics, OnLoss, Options, SessionState, WatchSpec};
 use hither_protocol::message::{LeaseGrantReply, Reply, Request, Stamp};
 use hither_protocol::{LeaseId, Moment, Revision, SessionId};
 use rand::rngs::SmallRng;
@@ -53,7 +53,12 @@ pub(crate) enum Command {
     /// Opens the session, if there is none.
     Session { id: u64, reply: oneshot::Sender<Result<SessionId, Error>> },
     /// Grants a lease and keeps it.
-    Lease { id: u64, ttl: Duration, reply: oneshot::Sender<Result<(LeaseGrantReply, watch::Receiver<bool>), Error>> },
+    Lease {
+        id: u64,
+        ttl: Duration,
+        on_loss: OnLoss,
+        reply: oneshot::Sender<Result<(LeaseGrantReply, watch::Receiver<bool>), Error>>,
+    },
     /// Keeps a lease no longer.
     Release { lease: LeaseId, revoke: bool },
     /// Opens a watch.
@@ -225,9 +230,9 @@ impl Driver {
                 self.told.sessions.insert(id, reply);
                 self.core.handle_session(now, id);
             }
-            Command::Lease { id, ttl, reply } => {
+            Command::Lease { id, ttl, on_loss, reply } => {
                 self.told.grants.insert(id, reply);
-                self.core.handle_lease(now, id, ttl);
+                self.core.handle_lease(now, id, ttl, on_loss);
             }
             Command::Release { lease, revoke } => {
                 self.told.leases.remove(&lease);

@@ -3,6 +3,7 @@
 mod address;
 mod discover;
 mod follow;
+mod keeper;
 mod pick;
 mod registered;
 mod registration;
@@ -12,11 +13,12 @@ mod watch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use hither_client_core::{Error, Instance, ServiceView, check_service};
 use hither_protocol::{Entry, KeyRange, Revision};
+use tokio::sync::mpsc;
 
 use crate::client::Client;
 pub use discover::{Discovers, Waits};
@@ -33,6 +35,8 @@ pub(crate) struct Registry {
     slots: ArcSwap<HashMap<Box<str>, Arc<Slot>>>,
     /// Held by whoever adds or removes a slot.
     changing: Mutex<()>,
+    /// Where those who registered ask.
+    keeper: Mutex<Option<mpsc::UnboundedSender<keeper::Ask>>>,
     /// What all views take in memory, roughly.
     bytes: AtomicUsize,
     /// The moment of the last beat, in nanoseconds of the client's clock.
@@ -40,6 +44,11 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
+    fn keeper(&self) -> MutexGuard<'_, Option<mpsc::UnboundedSender<keeper::Ask>>> {
+        // Nothing under the lock panics half-way.
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The slot of a service, if there is one.
     fn find(&self, service: &str) -> Option<Arc<Slot>> {
         self.slots.load().get(service).map(Arc::clone)

@@ -1,18 +1,31 @@
 //! A registered instance.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use hither_client_core::{Error, Instance, ServiceEndpoint, SessionState};
-use hither_protocol::message::{Compare, Delete, Put, Relation, TxnOp, TxnResult};
-use hither_protocol::{ErrorCode, KeyRange, LeaseId, Revision};
+use hither_client_core::{Error, Instance, ServiceEndpoint, SessionState, Status, Tie};
+use hither_protocol::{ErrorCode, Revision};
+use tokio::sync::{Mutex, oneshot, watch};
 
-use super::registration::{Listens, Registration, Tie};
-use crate::client::Client;
-use crate::lease::Lease;
+use super::keeper::{Ask, Phase, Standing};
+use super::registration::{Listens, Registration};
+use crate::client::{Client, closed};
 
 impl Client {
-    /// Registers an instance of a service: writes its record at `services/{service}/{id}`, tied as the registration
-    /// says.
+    /// Registers an instance of a service: writes its record at `services/{service}/{id}`, bound to this client's
+    /// session unless the registration says otherwise. One that is registered under the same id is replaced.
+    ///
+    /// If the registration is lost (the client was silent for longer than its time to live, or the session ended), the
+    /// client declares it again as soon as it can, together with all others that were lost with it, in one transaction.
+    ///
+    /// ```no_run
+    /// # async fn example(client: hither::Client) -> Result<(), hither::Error> {
+    /// use hither::Registration;
+    /// let registered = client.register(Registration::new("api").port(8080).version("1.2").tag("blue")).await?;
+    /// println!("{} can be found", registered.instance().id);
+    /// registered.deregister().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// `InvalidName` and `InvalidArgument` for the record, `LeaseNotFound`, and those of any write.
@@ -29,16 +42,16 @@ impl Client {
             instance.endpoints.insert(0, ServiceEndpoint { scheme, host, port });
         }
         instance.check()?;
-        let lease = match tie {
-            Tie::Kept(ttl) => Some(Held::Kept(self.lease(ttl).await?)),
-            Tie::Given(lease) => Some(Held::Given(lease)),
-            Tie::Free => None,
-        };
-        let id = lease.as_ref().map(Held::id);
-        let reply = self.put(instance.key(), instance.to_json()).lease(id).previous().await?;
-        instance.epoch = reply.previous.map_or(reply.revision, |entry| entry.create_revision);
-        self.wrote(&instance.service, reply.revision);
-        Ok(Registered { client: self.clone(), inner: Mutex::new(Inner { instance, gone: false }), lease })
+        let (standing, receiver) = watch::channel(Standing { phase: Phase::Waiting, instance: instance.clone() });
+        let (reply, answer) = oneshot::channel();
+        let member = self.number();
+        self.ask_keeper(Ask::Register { member, instance, tie, standing, reply })?;
+        // Made before the answer: if this future is dropped while it waits, its own drop takes the registration back.
+        let over = AtomicBool::new(false);
+        let registered =
+            Registered { client: self.clone(), member, tie, standing: receiver, updating: Mutex::new(()), over };
+        answer.await.unwrap_or_else(|_| Err(closed()))?;
+        Ok(registered)
     }
 }
 
@@ -68,140 +81,127 @@ impl RegistrationState {
     }
 }
 
-/// A registered instance. What it is tied to is let go of when this is dropped: a lease that was made for it is revoked
-/// in the background, a permanent registration and one on a given lease stay.
+/// A registered instance.
+///
+/// Dropping it deregisters in the background, as far as a server can be reached; what hangs on a lease of the caller's,
+/// or on nothing, stays.
 #[derive(Debug)]
 pub struct Registered {
     client: Client,
-    inner: Mutex<Inner>,
-    lease: Option<Held>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    instance: Instance,
-    gone: bool,
-}
-
-#[derive(Debug)]
-enum Held {
-    Kept(Lease),
-    Given(LeaseId),
-}
-
-impl Held {
-    const fn id(&self) -> LeaseId {
-        match self {
-            Self::Kept(lease) => lease.id(),
-            Self::Given(lease) => *lease,
-        }
-    }
+    member: u64,
+    tie: Tie,
+    standing: watch::Receiver<Standing>,
+    /// One change after the other, so that none is lost.
+    updating: Mutex<()>,
+    over: AtomicBool,
 }
 
 impl Registered {
-    fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The record, as it is stored.
     #[must_use]
     pub fn instance(&self) -> Instance {
-        self.inner().instance.clone()
+        self.standing.borrow().instance.clone()
     }
 
-    /// The revision that created its key: which registration under its id it is.
+    /// Which registration under its id it is: the revision that created its key. It is another after a loss.
     #[must_use]
     pub fn epoch(&self) -> Revision {
-        self.inner().instance.epoch
-    }
-
-    /// The lease that it is tied to.
-    #[must_use]
-    pub fn lease(&self) -> Option<LeaseId> {
-        self.lease.as_ref().map(Held::id)
+        self.standing.borrow().instance.epoch
     }
 
     /// How it stands.
     #[must_use]
     pub fn state(&self) -> RegistrationState {
-        let lost = matches!(&self.lease, Some(Held::Kept(lease)) if lease.is_lost());
-        match (self.inner().gone, lost, self.client.state()) {
-            (true, ..) => RegistrationState::Deregistered,
-            (false, true, _) => RegistrationState::Lost,
-            (false, false, SessionState::Connected) => RegistrationState::Registered,
-            (false, false, _) => RegistrationState::Suspended,
+        let phase = self.standing.borrow().phase;
+        match (phase, self.client.state()) {
+            (Phase::Gone, _) | (_, SessionState::Closed) => RegistrationState::Deregistered,
+            (Phase::Lost, _) => RegistrationState::Lost,
+            (Phase::Waiting | Phase::Declared, SessionState::Connected) => RegistrationState::Registered,
+            (Phase::Waiting | Phase::Declared, _) => RegistrationState::Suspended,
         }
     }
 
-    /// Waits until the registration must be taken as lost, as [`Lease::lost`] does. Never, if the client does not keep
-    /// its lease.
+    /// Waits until it must be taken as gone from the registry: no server confirmed it for so long that it may end soon,
+    /// or its lease or session ended, or another registration has its id. At once, if it is so now. The client declares
+    /// it again by itself, unless it was replaced; [`found`](Self::found) waits for that.
     pub async fn lost(&self) {
-        match &self.lease {
-            Some(Held::Kept(lease)) => lease.lost().await,
-            Some(Held::Given(_)) | None => std::future::pending().await,
-        }
+        // A keeper that is gone keeps nothing.
+        let _ = self.standing.clone().wait_for(|standing| matches!(standing.phase, Phase::Lost | Phase::Gone)).await;
     }
 
-    /// Deletes the record, if it is still this registration's. Returns whether it was there.
+    /// Waits until it is in the registry (again). False if it never will be: it was deregistered or replaced, or the
+    /// client was closed.
+    pub async fn found(&self) -> bool {
+        let mut standing = self.standing.clone();
+        let told = standing.wait_for(|standing| matches!(standing.phase, Phase::Declared | Phase::Gone)).await;
+        told.is_ok_and(|standing| standing.phase == Phase::Declared)
+    }
+
+    /// Takes it out of the registry, and leaves a record at `stopped/{service}/{id}` that says when, for 10 minutes.
+    /// Returns whether it was there. Whatever the answer, it is over for this process.
     ///
     /// # Errors
-    /// `Conflict` if the id is another registration's by now; those of any write.
+    /// `Conflict` if the id is another registration's by now, which stays; those of any write.
     pub async fn deregister(&self) -> Result<bool, Error> {
-        let instance = self.instance();
-        let key = instance.key();
-        let delete = Delete { range: KeyRange::One(key.clone()), previous: false };
-        let reply = self
-            .client
-            .txn()
-            .when(Compare::CreateRevision(key.clone(), Relation::Equal, instance.epoch))
-            .when(Compare::Lease(key.clone(), self.lease()))
-            .then(TxnOp::Delete(delete))
-            .or_else(TxnOp::Get(key))
-            .await?;
-        self.client.wrote(&instance.service, reply.revision);
-        self.inner().gone = true;
-        if !reply.succeeded && matches!(reply.results.first(), Some(TxnResult::Get(get)) if get.entry.is_some()) {
-            return Err(taken(&instance));
+        if self.over.swap(true, Ordering::AcqRel) {
+            return Ok(false);
         }
-        Ok(reply.succeeded)
+        let (reply, answer) = oneshot::channel();
+        self.client.ask_keeper(Ask::Withdraw { member: self.member, reply: Some(reply) })?;
+        match answer.await.unwrap_or_else(|_| Err(closed())) {
+            // It was given up before: it is not there.
+            Err(error) if error.code() == ErrorCode::NotFound => Ok(false),
+            outcome => outcome,
+        }
     }
 
-    /// Wants nothing new: its status becomes draining.
+    /// Asks for no new work: the status becomes draining. What was begun can be finished; then
+    /// [`deregister`](Self::deregister).
     ///
     /// # Errors
-    /// As [`update`](Self::update).
+    /// Those of [`update`](Self::update).
     pub async fn drain(&self) -> Result<(), Error> {
-        self.update(|instance| instance.status = hither_client_core::Status::Draining).await
+        self.update(|instance| instance.status = Status::Draining).await
     }
 
-    /// Changes the record.
+    /// Changes the record; its service and id stay. While it is lost it waits, and what it is then declared as is
+    /// changed.
     ///
     /// # Errors
-    /// `Conflict` if it is no longer this registration's; as [`Client::register`].
+    /// `Conflict` if the id is another registration's by now, `NotFound` if somebody has deregistered it; those of
+    /// [`Client::register`].
     pub async fn update(&self, change: impl FnOnce(&mut Instance)) -> Result<(), Error> {
+        let _updating = self.updating.lock().await;
         let before = self.instance();
         let mut instance = before.clone();
         change(&mut instance);
-        instance.check()?;
-        let key = before.key();
-        if instance.key() != key {
+        if (&instance.service, &instance.id) != (&before.service, &before.id) {
             return Err(Error::new(ErrorCode::InvalidArgument, "a registration keeps its service and id"));
         }
-        instance.epoch = before.epoch;
-        let lease = self.lease();
-        let put = Put { key: key.clone(), value: instance.to_json().into(), lease, previous: false };
-        let same = Compare::CreateRevision(key.clone(), Relation::Equal, before.epoch);
-        let reply = self.client.txn().when(same).when(Compare::Lease(key, lease)).then(TxnOp::Put(put)).await?;
-        if !reply.succeeded {
-            return Err(taken(&instance));
+        instance.check()?;
+        let (reply, answer) = oneshot::channel();
+        self.client.ask_keeper(Ask::Update { member: self.member, instance, reply })?;
+        let timeout = self.client.options().request_timeout;
+        tokio::select! {
+            outcome = answer => outcome.unwrap_or_else(|_| Err(closed())).map(|_| ()),
+            () = self.client.sleep(timeout * 2) => {
+                let detail = "the registration is lost; the change is made when it is declared again";
+                Err(Error::unknown(ErrorCode::Timeout, detail))
+            }
         }
-        self.client.wrote(&instance.service, reply.revision);
-        self.inner().instance = instance;
-        Ok(())
     }
 }
 
-fn taken(instance: &Instance) -> Error {
-    let detail = format!("{} is no longer what this registered (epoch {})", instance.key(), instance.epoch);
-    Error::new(ErrorCode::Conflict, detail)
+impl Drop for Registered {
+    fn drop(&mut self) {
+        if self.over.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let member = self.member;
+        // A keeper that is gone keeps nothing.
+        let _ = self.client.ask_keeper(match self.tie {
+            Tie::Kept(_) => Ask::Withdraw { member, reply: None },
+            Tie::Given(_) | Tie::Free => Ask::Forget { member },
+        });
+    }
 }

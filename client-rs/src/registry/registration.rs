@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use hither_client_core::{Error, Instance, ServiceEndpoint};
+use hither_client_core::{Error, Instance, ServiceEndpoint, Tie};
 use hither_protocol::LeaseId;
 
 /// How long an instance outlives silence unless said otherwise.
@@ -18,13 +18,6 @@ pub struct Registration {
     pub(crate) tie: Tie,
     pub(crate) listens: Option<Listens>,
     pub(crate) error: Option<Error>,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Tie {
-    Kept(Duration),
-    Given(LeaseId),
-    Free,
 }
 
 /// An endpoint that is not complete yet.
@@ -146,7 +139,7 @@ impl Registration {
 }
 
 /// UTC to the second, as people and tools read it.
-fn rfc3339(time: SystemTime) -> String {
+pub(super) fn rfc3339(time: SystemTime) -> String {
     use time::OffsetDateTime;
     use time::format_description::well_known::Rfc3339;
     OffsetDateTime::from(time)

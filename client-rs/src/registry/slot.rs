@@ -86,10 +86,11 @@ impl Slot {
     }
 
     pub(crate) fn publish(&self, view: Option<Arc<ServiceView>>, revision: Revision) {
-        if let Some(view) = &view {
-            self.view.store(Some(Arc::clone(view)));
-        }
         self.told.send_if_modified(|told| {
+            // Under the lock: whoever has seen a view here is told no older one there.
+            if let Some(view) = &view {
+                self.view.store(Some(Arc::clone(view)));
+            }
             let moved = view.is_some() || told.revision != revision;
             told.view = view.or_else(|| told.view.take());
             told.revision = revision;

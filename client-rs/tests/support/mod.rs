@@ -16,8 +16,9 @@ use hither_protocol::codec::{Decoder, Frame, Message, decode, encode};
 use hither_protocol::error::CloseCode;
 use hither_protocol::message::{
     Batch, CancelRequest, CancelWatch, ClientAddReply, Created, End, EndReason, EnrolReply, GetReply, Goodbye, Hello,
-    KeepAlive, KeepAliveReply, LeaseGrantReply, LeaseRevokeReply, PutReply, RangeReply, RenewIdentityReply, Reply,
-    Request, SessionOpenReply, SnapshotPage, Stamp, Start, Subscribe, Welcome, encode_refusal, op,
+    KeepAlive, KeepAliveReply, LeaseGrantReply, LeaseRevokeReply, Put, PutReply, RangeReply, RenewIdentityReply, Reply,
+    Request, SessionOpenReply, SnapshotPage, Stamp, Start, Subscribe, TxnOp, TxnReply, TxnResult, Welcome,
+    encode_refusal, op,
 };
 use hither_protocol::{ALPN_CLIENT, ALPN_ENROLL, ErrorCode, LeaseId, Refusal, RequestNumber, UnixMillis};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
@@ -266,6 +267,25 @@ async fn lane(mut send: SendStream, mut receive: RecvStream, shared: Arc<Shared>
     }
 }
 
+impl Shared {
+    fn put(&self, store: &mut Store, put: &Put) -> PutReply {
+        store.revision += 1;
+        let revision = Revision(store.revision);
+        let entry = Entry {
+            key: put.key.clone(),
+            value: put.value.clone(),
+            create_revision: revision,
+            mod_revision: revision,
+            version: Version(1),
+            lease: put.lease,
+        };
+        let previous = store.entries.insert(put.key.clone(), entry.clone()).filter(|_| put.previous);
+        store.log.push(Event::Put { entry, previous: Previous::NotAsked });
+        self.changed.send_replace(store.revision);
+        PutReply { revision, previous }
+    }
+}
+
 /// None: it is never answered.
 fn answer(shared: &Shared, request: &Request) -> Option<Result<Reply, Refusal>> {
     let mut store = shared.store.lock().expect("no panic");
@@ -279,21 +299,16 @@ fn answer(shared: &Shared, request: &Request) -> Option<Result<Reply, Refusal>> 
             let count = entries.len() as u64;
             Reply::Range(RangeReply { entries, count, more: false })
         }
-        Request::Put(put) => {
-            store.revision += 1;
-            let revision = Revision(store.revision);
-            let entry = Entry {
-                key: put.key.clone(),
-                value: put.value.clone(),
-                create_revision: revision,
-                mod_revision: revision,
-                version: Version(1),
-                lease: put.lease,
+        Request::Put(put) => Reply::Put(shared.put(&mut store, put)),
+        Request::Txn(txn) => {
+            assert!(txn.when.is_empty(), "this server compares nothing");
+            let result = |op: &TxnOp| match op {
+                TxnOp::Put(put) => TxnResult::Put(shared.put(&mut store, put)),
+                other => panic!("this server does not know {other:?} in a transaction"),
             };
-            let previous = store.entries.insert(put.key.clone(), entry.clone()).filter(|_| put.previous);
-            store.log.push(Event::Put { entry, previous: Previous::NotAsked });
-            shared.changed.send_replace(store.revision);
-            Reply::Put(PutReply { revision, previous })
+            let results = txn.then.iter().map(result).collect();
+            let revision = Revision(store.revision);
+            Reply::Txn(TxnReply { revision, succeeded: true, results, results_forgotten: false })
         }
         Request::SessionOpen(open) => {
             Reply::SessionOpen(SessionOpenReply { session: SessionId(5), ttl_ms: open.ttl_ms, epoch: 1 })
