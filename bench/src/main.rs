@@ -10,6 +10,7 @@ mod limits;
 mod machine;
 mod plan;
 mod process;
+mod registry;
 mod report;
 mod target;
 mod workload;
@@ -29,6 +30,18 @@ struct Args {
 enum Command {
     /// Runs every workload and writes the page.
     Run(Run),
+    /// What finding a service costs the caller, and what instances cost the server; prints one JSON object.
+    Registry {
+        /// The `hither` binary to measure.
+        #[arg(long, default_value = "hither")]
+        hither: PathBuf,
+        /// Instances to register.
+        #[arg(long, default_value_t = 100_000)]
+        instances: usize,
+        /// Clients that register them and keep them alive.
+        #[arg(long, default_value_t = 100)]
+        clients: usize,
+    },
     /// The bare QUIC server that the limits are measured against; started by `run`.
     #[command(hide = true)]
     LimitsServer,
@@ -69,6 +82,10 @@ fn main() -> anyhow::Result<()> {
             // One thread for the generator, so that the server has the other core of a small machine to itself.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(plan::run(&run))
+        }
+        Command::Registry { hither, instances, clients } => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(registry::run(&hither, instances, clients))
         }
         Command::LimitsServer => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -154,7 +154,7 @@ impl Watcher {
     }
 }
 
-async fn hither(address: &str, home: &Path) -> anyhow::Result<Client> {
+pub(crate) async fn hither(address: &str, home: &Path) -> anyhow::Result<Client> {
     // `hither dev` left its admin's identity here; the contexts of whoever runs this are left alone.
     let folder = home.join("config/hither");
     let name = std::fs::read_to_string(folder.join("current"))?;

@@ -26,7 +26,7 @@ use crate::raft::{LogId, StoredMembership};
 /// Bytes of rows after which they are written without waiting for the interval.
 const WRITE_BYTES: usize = 4 << 20;
 /// Bytes written after which they are made durable: what a restart has to replay.
-const FLUSH_BYTES: usize = 64 << 20;
+const FLUSH_BYTES: usize = 16 << 20;
 /// Longest time that something written stays volatile.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(60);
 

@@ -30,6 +30,10 @@ impl KeySet {
                         many.insert(key);
                         *self = Self::Many(many);
                     } else {
+                        // Most sets stay at one key; a vector that grows by itself begins with four places.
+                        if keys.is_empty() {
+                            keys.reserve_exact(1);
+                        }
                         keys.insert(place, key);
                     }
                 }

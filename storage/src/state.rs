@@ -274,7 +274,7 @@ fn remove_others(directory: &Path, generation: u64) -> Result<(), StorageError> 
 fn options(path: &Path) -> Result<Options, StorageError> {
     let mut options = rocks::options(path)?;
     // More than what the persister lets gather between two flushes, so that it decides when there is one.
-    options.set_write_buffer_size(if cfg!(test) { 256 << 10 } else { 128 << 20 });
+    options.set_write_buffer_size(if cfg!(test) { 256 << 10 } else { 32 << 20 });
     options.set_max_write_buffer_number(4);
     Ok(options)
 }

@@ -12,13 +12,16 @@ use crate::{Change, Delta};
 /// Bytes that a record costs beside its event: itself and the allocations behind it.
 const RECORD_OVERHEAD_BYTES: usize = 192;
 
+/// Room for what an event has beside its key and value: lengths, revisions, version, lease.
+const NUMBERS_BYTES: usize = 64;
+
 /// The events of one revision.
 #[derive(Debug)]
 pub(super) struct Block {
     pub(super) revision: Revision,
     /// When this node got it, for the age of history.
     pub(super) recorded: Moment,
-    pub(super) records: Vec<Record>,
+    pub(super) records: Box<[Record]>,
     /// What keeping it costs.
     pub(super) bytes: usize,
 }
@@ -60,13 +63,14 @@ pub(super) enum Before {
 impl Block {
     /// The events of a delta; none if it has none.
     pub(super) fn of(delta: &Delta, now: Moment) -> Option<Self> {
-        let records: Vec<_> = delta.changes.iter().filter_map(|change| Record::of(change, delta.revision)).collect();
+        let mut records = Vec::with_capacity(delta.changes.len());
+        records.extend(delta.changes.iter().filter_map(|change| Record::of(change, delta.revision)));
         (!records.is_empty()).then(|| Self::new(delta.revision, now, records))
     }
 
     pub(super) fn new(revision: Revision, recorded: Moment, records: Vec<Record>) -> Self {
         let bytes = records.iter().map(Record::cost).sum();
-        Self { revision, recorded, records, bytes }
+        Self { revision, recorded, records: records.into(), bytes }
     }
 }
 
@@ -204,7 +208,13 @@ impl Before {
 }
 
 fn encode(event: &Event) -> Bytes {
-    let mut body = BytesMut::new();
+    let payload = match event {
+        Event::Put { entry, .. } => entry.key.as_bytes().len() + entry.value.len(),
+        Event::Delete { key, .. } => key.as_bytes().len(),
+        Event::Liveness { .. } => 0,
+    };
+    // Kept as long as history is: what was grown by doubling would be half air.
+    let mut body = BytesMut::with_capacity(payload + NUMBERS_BYTES);
     encode_body(&mut body, event);
     body.freeze()
 }
