@@ -45,10 +45,13 @@ impl Language {
 
     /// The command that starts its driver; none if the language is not here.
     pub(crate) fn command(self) -> Option<Command> {
-        let driver = |path: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("drivers").join(path);
+        let driver = |path: &str| {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("drivers").join(path);
+            path.exists().then_some(path)
+        };
         let python = |mode: &str| {
             let program = PathBuf::from(std::env::var_os("HITHER_PYTHON")?);
-            Some(Command { program, arguments: vec![driver("python/driver.py"), mode.into()] })
+            Some(Command { program, arguments: vec![driver("python/driver.py")?, mode.into()] })
         };
         match self {
             Self::Rust => {
@@ -59,7 +62,7 @@ impl Language {
             Self::PythonSync => python("sync"),
             Self::Node => {
                 std::env::var_os("HITHER_NODE_PROJECT")?;
-                Some(Command { program: "node".into(), arguments: vec![driver("node/driver.mjs")] })
+                Some(Command { program: "node".into(), arguments: vec![driver("node/driver.mjs")?] })
             }
         }
     }
@@ -68,8 +71,8 @@ impl Language {
     pub(crate) const fn missing(self) -> &'static str {
         match self {
             Self::Rust => "it is this program",
-            Self::Python | Self::PythonSync => "HITHER_PYTHON names no interpreter",
-            Self::Node => "HITHER_NODE_PROJECT names no folder",
+            Self::Python | Self::PythonSync => "it has no driver, or HITHER_PYTHON names no interpreter",
+            Self::Node => "it has no driver, or HITHER_NODE_PROJECT names no folder",
         }
     }
 }
