@@ -1,0 +1,207 @@
+//! What the core brings, as JavaScript takes it: flat tuples, from which the TypeScript makes objects of its classes. An
+//! object made here would cost a look-up per property and have another shape each time.
+
+use std::error::Error as _;
+
+use bytes::Bytes;
+use hither::{Entry, Error, Event, Key, LeaseId, Previous, Update};
+use napi::Env;
+use napi::bindgen_prelude::{BufferSlice, Null, ToNapiValue, Undefined, Unknown};
+
+use crate::port::{Tell, later};
+
+/// From here on a value is handed over as it is; below it, copying into JavaScript's heap is cheaper.
+const EXTERNAL_MIN: usize = 4 << 10;
+
+/// A value on its way to JavaScript, which may write to it: so it must be nobody else's.
+#[derive(Debug)]
+pub(crate) enum Value {
+    Small(Bytes),
+    Large(Vec<u8>),
+}
+
+impl From<Bytes> for Value {
+    /// Called on the runtime's thread: what must be copied is not copied on JavaScript's.
+    fn from(bytes: Bytes) -> Self {
+        if bytes.len() < EXTERNAL_MIN {
+            return Self::Small(bytes);
+        }
+        let mut owned = Vec::from(bytes);
+        if owned.capacity() / 2 > owned.len() {
+            // It was a slice of a large frame.
+            owned.shrink_to_fit();
+        }
+        Self::Large(owned)
+    }
+}
+
+impl Value {
+    fn tell(self, env: &Env) -> napi::Result<Unknown<'_>> {
+        match self {
+            Self::Small(bytes) => BufferSlice::copy_from(env, bytes)?.into_unknown(env),
+            Self::Large(bytes) => BufferSlice::from_data(env, bytes)?.into_unknown(env),
+        }
+    }
+}
+
+/// An entry on its way.
+#[derive(Debug)]
+pub(crate) struct Told {
+    entry: Entry,
+    value: Value,
+}
+
+impl From<Entry> for Told {
+    fn from(mut entry: Entry) -> Self {
+        let value = std::mem::take(&mut entry.value).into();
+        Self { entry, value }
+    }
+}
+
+impl Told {
+    /// `[key, value, createRevision, modRevision, version, lease]`
+    pub(crate) fn tell(self, env: &Env) -> napi::Result<Unknown<'_>> {
+        let Self { entry, value } = self;
+        let (created, modified, version) = (entry.create_revision.0, entry.mod_revision.0, entry.version.0);
+        (key(env, &entry.key)?, value.tell(env)?, created, modified, version, lease(entry.lease)).into_unknown(env)
+    }
+}
+
+/// An entry or null.
+pub(crate) fn maybe(env: &Env, entry: Option<Told>) -> napi::Result<Unknown<'_>> {
+    match entry {
+        Some(entry) => entry.tell(env),
+        None => Null.into_unknown(env),
+    }
+}
+
+/// A list of entries.
+pub(crate) fn entries(env: &Env, entries: Vec<Told>) -> napi::Result<Unknown<'_>> {
+    let mut list = env.create_array(0)?;
+    for entry in entries {
+        list.insert(entry.tell(env)?)?;
+    }
+    list.into_unknown(env)
+}
+
+/// A key: a string, or its bytes if they are not UTF-8.
+pub(crate) fn key<'env>(env: &'env Env, key: &Key) -> napi::Result<Unknown<'env>> {
+    match std::str::from_utf8(key.as_bytes()) {
+        Ok(text) => text.into_unknown(env),
+        Err(_) => BufferSlice::copy_from(env, key.as_bytes())?.into_unknown(env),
+    }
+}
+
+/// The value of a call that brings nothing.
+pub(crate) const NOTHING: Undefined = ();
+
+/// A count, as JavaScript counts.
+pub(crate) fn count(count: u64) -> f64 {
+    // Above 2^53 it is off by a few: nobody has that many keys.
+    #[allow(clippy::cast_precision_loss)]
+    let count = count as f64;
+    count
+}
+
+/// A lease, as people and tools write it.
+pub(crate) fn lease(lease: Option<LeaseId>) -> Option<String> {
+    lease.map(|lease| lease.to_string())
+}
+
+/// Updates of a watch: `[kind, revision, folded, events]` each.
+pub(crate) fn updates(updates: Vec<Update>) -> Tell {
+    let updates: Vec<_> = updates
+        .into_iter()
+        .map(|update| {
+            let events: Vec<_> = update.events.into_iter().map(ToldEvent::from).collect();
+            (update.kind.as_str(), update.revision.0, update.folded, events)
+        })
+        .collect();
+    later(move |env| {
+        let mut list = env.create_array(0)?;
+        for (kind, revision, folded, events) in updates {
+            let mut told = env.create_array(0)?;
+            for event in events {
+                told.insert(event.tell(env)?)?;
+            }
+            list.insert((kind, revision, folded, told).into_unknown(env)?)?;
+        }
+        list.into_unknown(env)
+    })
+}
+
+#[derive(Debug)]
+enum ToldEvent {
+    Put(Told, ToldPrevious),
+    Delete(Key, u64, ToldPrevious),
+    Liveness(String, &'static str, u64),
+}
+
+impl From<Event> for ToldEvent {
+    fn from(event: Event) -> Self {
+        match event {
+            Event::Put { entry, previous } => Self::Put(entry.into(), previous.into()),
+            Event::Delete { key, revision, previous } => Self::Delete(key, revision.0, previous.into()),
+            Event::Liveness { lease, state, revision } => Self::Liveness(lease.to_string(), state.as_str(), revision.0),
+        }
+    }
+}
+
+impl ToldEvent {
+    fn tell(self, env: &Env) -> napi::Result<Unknown<'_>> {
+        match self {
+            Self::Put(entry, previous) => ("put", entry.tell(env)?, previous.tell(env)?).into_unknown(env),
+            Self::Delete(key, revision, previous) => {
+                ("delete", self::key(env, &key)?, revision, previous.tell(env)?).into_unknown(env)
+            }
+            Self::Liveness(lease, state, revision) => ("liveness", lease, state, revision).into_unknown(env),
+        }
+    }
+}
+
+/// The entry before an event: undefined if nobody asked, null if there was none, `forgotten` if history is.
+#[derive(Debug)]
+enum ToldPrevious {
+    NotAsked,
+    None,
+    Entry(Box<Told>),
+    Forgotten,
+}
+
+impl From<Previous> for ToldPrevious {
+    fn from(previous: Previous) -> Self {
+        match previous {
+            Previous::NotAsked => Self::NotAsked,
+            Previous::None => Self::None,
+            Previous::Entry(entry) => Self::Entry(Box::new((*entry).into())),
+            Previous::Forgotten => Self::Forgotten,
+        }
+    }
+}
+
+impl ToldPrevious {
+    fn tell(self, env: &Env) -> napi::Result<Unknown<'_>> {
+        match self {
+            Self::NotAsked => NOTHING.into_unknown(env),
+            Self::None => Null.into_unknown(env),
+            Self::Entry(entry) => entry.tell(env),
+            Self::Forgotten => "forgotten".into_unknown(env),
+        }
+    }
+}
+
+/// `[number, applied, retry, detail, revision, leader, causes]`
+pub(crate) fn error<'env>(env: &'env Env, error: &Error) -> napi::Result<Unknown<'env>> {
+    let causes = std::iter::successors(error.source(), |cause| (*cause).source()).map(ToString::to_string);
+    let detail = if error.detail().is_empty() { error.code().meaning() } else { error.detail() };
+    let told = (
+        u32::from(error.code().number()),
+        error.applied().as_str(),
+        crate::retry(error.retry()),
+        detail,
+        error.revision().map(|revision| revision.0),
+        error.leader().map(|leader| leader.address.clone()),
+        causes.collect::<Vec<String>>(),
+    );
+    told.into_unknown(env)
+}

@@ -1,0 +1,99 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { after, before, describe, test } from "node:test";
+
+import { ClosedError, LeaseNotFoundError } from "hither";
+
+import { eventually, Server } from "./support.mjs";
+
+describe("leases and states", () => {
+  let server, client;
+  before(async () => {
+    server = await Server.start();
+    client = await server.connect({ options: { backoff_max: "200ms" } });
+  });
+  after(async () => {
+    await client.close();
+    await server.remove();
+  });
+
+  test("keys live as long as their lease", async () => {
+    const lease = await client.lease(5_000);
+    assert.match(lease.id, /^[0-9a-f]+$/);
+    assert.equal(lease.ttlMs, 5_000);
+    await client.kv.put("lease/a", "x", { lease });
+    const info = await client.leaseInfo(lease.id);
+    assert.deepEqual([info.lease, info.state, info.kind, info.keys], [lease.id, "alive", "bound", ["lease/a"]]);
+    assert.ok((await client.leaseList()).some((other) => other.lease === lease.id));
+    assert.deepEqual(await lease.revoke(), { deleted: 1 });
+    assert.equal(await client.kv.get("lease/a"), undefined);
+    await assert.rejects(lease.revoke(), LeaseNotFoundError);
+  });
+
+  test("a lease is revoked when its block is left, and when nobody holds it any more", async () => {
+    const lease = await client.lease(60_000);
+    await client.kv.put("lease/block", "x", { lease });
+    await lease[Symbol.asyncDispose]();
+    assert.equal(await client.kv.get("lease/block"), undefined);
+    await (async () => client.kv.put("lease/forgotten", "x", { lease: await client.lease(60_000) }))();
+    await eventually("it is collected and revoked", async () => {
+      globalThis.gc();
+      return (await client.kv.get("lease/forgotten")) === undefined;
+    });
+  });
+
+  test("a lease that nobody keeps is renewed by anyone", async () => {
+    const { lease, ttlMs } = await client.leaseGrant(5_000);
+    assert.equal(ttlMs, 5_000);
+    assert.deepEqual(await client.leaseRenew(lease), { ttlMs: 5_000 });
+    assert.deepEqual(await client.leaseRevoke(lease), { deleted: 0 });
+    await assert.rejects(client.leaseRenew(lease), LeaseNotFoundError);
+  });
+
+  test("a lease that another revokes is told as lost", async () => {
+    const lease = await client.lease(1_500);
+    const lost = once(lease.signal, "abort");
+    await client.leaseRevoke(lease.id);
+    await lost;
+    assert.ok(lease.lost);
+    assert.ok(lease.signal.reason instanceof LeaseNotFoundError);
+  });
+
+  test("states are told as events and as an iterable; a lease is lost before it ends", async () => {
+    const own = await Server.start();
+    const ours = await own.connect({ options: { backoff_max: "200ms", session_ttl: "2s", beat_interval: "100ms" } });
+    assert.equal(ours.state, "connected");
+    const lease = await ours.lease(2_000);
+    const events = [];
+    ours.on("state", (state) => events.push(state));
+    const iterated = (async () => {
+      const states = [];
+      for await (const state of ours.states()) states.push(state);
+      return states;
+    })();
+    await own.pause();
+    await once(lease.signal, "abort");
+    await eventually("the session is lost", () => ours.state === "lost");
+    own.go();
+    await eventually("it is connected again", () => ours.state === "connected");
+    await ours.close();
+    assert.deepEqual(events, ["suspended", "lost", "connected", "closed"]);
+    assert.deepEqual(await iterated, events);
+    await own.remove();
+  });
+
+  test("closing ends everything: calls, watches, leases", async () => {
+    const other = await server.connect();
+    const lease = await other.lease(60_000);
+    await other.kv.put("closing", "x", { lease });
+    const watch = other.watch("closing", { start: "now" });
+    const waiting = watch.next();
+    await watch.opened;
+    await Promise.all([other.close(), other.close()]);
+    assert.equal(other.state, "closed");
+    assert.ok((await waiting).done);
+    await eventually("the lease is taken as lost", () => lease.lost);
+    await assert.rejects(other.kv.get("closing"), ClosedError);
+    assert.equal(await client.kv.get("closing"), undefined);
+  });
+});

@@ -1,0 +1,84 @@
+/** Leases that the client keeps alive. */
+
+import { type CallOptions, milliseconds } from "./arguments";
+import { errorOf, invalid } from "./errors";
+import type { Handle } from "./handle";
+import type { NativeLease } from "./native";
+import { type Outcome, unwrap } from "./port";
+
+/**
+ * A lease that is kept alive in the background until it is revoked or released. Keys written with it live as long as it
+ * does. While it is held it keeps the process running.
+ */
+export class Lease implements AsyncDisposable {
+  /** Its id, in hexadecimal. */
+  readonly id: string;
+  /** Its time to live, as the server granted it. */
+  readonly ttlMs: number;
+  /**
+   * Aborted when the lease must be taken as lost: it was revoked, its session ended, or no server has confirmed it for
+   * so long that it may end soon. That comes before the server lets it end, so whoever holds something by it can stop
+   * in time: `await work({ signal: lease.signal })`. A lost lease never comes back.
+   */
+  readonly signal: AbortSignal;
+  readonly #handle: Handle;
+  readonly #native: NativeLease;
+
+  private constructor(handle: Handle, native: NativeLease, signal: AbortSignal) {
+    this.#handle = handle;
+    this.#native = native;
+    this.id = native.id;
+    this.ttlMs = native.ttl;
+    this.signal = signal;
+  }
+
+  /** @internal */
+  static async grant(handle: Handle, ttlMs: number, options: CallOptions): Promise<Lease> {
+    const { port, holder } = handle;
+    const ttl = milliseconds(ttlMs, "ttlMs");
+    if (ttl === undefined) throw invalid("a lease has a ttlMs");
+    const lost = new AbortController();
+    // What listens must not know the lease: one that nobody holds is let go of.
+    const listener = port.listen(() => {
+      lost.abort(errorOf([4004, "no", "never", "the lease must be taken as lost", null, null, []]));
+      port.unlisten(listener);
+      holder.release();
+    });
+    holder.hold();
+    const outcome: Outcome<NativeLease> = await handle.call(options, (id, native) =>
+      native.lease(id, listener, ttl, options.timeoutMs),
+    );
+    if (outcome.ok !== true) {
+      port.unlisten(listener);
+      holder.release();
+    }
+    return new Lease(handle, unwrap(outcome), lost.signal);
+  }
+
+  /** Whether it must be taken as lost. */
+  get lost(): boolean {
+    return this.signal.aborted;
+  }
+
+  /** Ends it now and deletes its keys. Returns how many there were. */
+  async revoke(options: Pick<CallOptions, "signal"> = {}): Promise<{ deleted: number }> {
+    const outcome = await this.#handle.call<[bigint, number]>(options, (id) => this.#native.revoke(id));
+    return { deleted: unwrap(outcome)[1] };
+  }
+
+  /** Keeps it no longer: it is revoked in the background, and ends with its time to live if no server can be asked. */
+  release(): void {
+    this.#native.release();
+  }
+
+  /** Revokes it, unless it is lost already. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.lost) this.release();
+    else await this.revoke();
+  }
+
+  toJSON(): Record<string, unknown> {
+    const { id, ttlMs, lost } = this;
+    return { id, ttlMs, lost };
+  }
+}
