@@ -2,6 +2,7 @@
 //! object made here would cost a look-up per property and have another shape each time.
 
 use std::error::Error as _;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hither::{Entry, Error, Event, Key, LeaseId, Previous, Update};
@@ -103,6 +104,11 @@ pub(crate) fn count(count: u64) -> f64 {
     count
 }
 
+/// A time, as JavaScript counts it.
+pub(crate) fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
 /// A lease, as people and tools write it.
 pub(crate) fn lease(lease: Option<LeaseId>) -> Option<String> {
     lease.map(|lease| lease.to_string())
@@ -190,7 +196,7 @@ impl ToldPrevious {
     }
 }
 
-/// `[number, applied, retry, detail, revision, leader, causes]`
+/// `[number, applied, retry, detail, revision, leader, causes, noInstances]`
 pub(crate) fn error<'env>(env: &'env Env, error: &Error) -> napi::Result<Unknown<'env>> {
     let causes = std::iter::successors(error.source(), |cause| (*cause).source()).map(ToString::to_string);
     let detail = if error.detail().is_empty() { error.code().meaning() } else { error.detail() };
@@ -202,6 +208,10 @@ pub(crate) fn error<'env>(env: &'env Env, error: &Error) -> napi::Result<Unknown
         error.revision().map(|revision| revision.0),
         error.leader().map(|leader| leader.address.clone()),
         causes.collect::<Vec<String>>(),
+        error.no_instances().map(|found| {
+            let age = found.age.map(milliseconds);
+            (count(found.known as u64), count(found.suspect as u64), age)
+        }),
     );
     told.into_unknown(env)
 }

@@ -48,7 +48,8 @@ test("each error of the core has its class, and none is left over", () => {
   const name = (name) => name.replace(/(?<=[a-z])(?=[A-Z])/g, "_").toUpperCase();
   const { errorOf, rows } = require(join(installed, "dist/errors.js"));
   const core = native.errorCodes();
-  assert.equal(rows.length, core.length);
+  const known = rows.map(([number, name]) => [number, name]);
+  assert.deepEqual(known, core.map(([number, name]) => [number, name]), "run: node bindings-node/tools/codes.mjs");
   for (const [number, spelt, retry] of core) {
     const error = errorOf([number, "no", retry, "why", null, null, ["the cable is cut", "a digger"]]);
     assert.equal(error.constructor, hither[`${spelt}Error`], spelt);

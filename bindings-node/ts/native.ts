@@ -44,6 +44,7 @@ export type RawError = [
   revision: bigint | null,
   leader: string | null,
   causes: string[],
+  noInstances?: [known: number, suspect: number, ageMs: number | null] | null,
 ];
 
 /** Bytes of a key or a value; text is UTF-8. */
