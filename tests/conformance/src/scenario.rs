@@ -149,6 +149,9 @@ impl Scenario {
         ensure!(!self.cites.is_empty(), "it cites no requirement");
         ensure!(!self.actors.is_empty(), "nobody takes part");
         ensure!(self.settings.is_empty() || self.server == Server::Own, "settings need a server of its own");
+        // Who ends without a goodbye is still counted when the next scenario looks.
+        let process = self.actors.values().any(|actor| actor.process);
+        ensure!(!process || self.server == Server::Own, "a process that may end needs a server of its own");
         let mut started = BTreeSet::new();
         for (number, step) in self.steps.iter().enumerate() {
             self.check_step(step, &mut started).with_context(|| format!("step {}, {}", number + 1, step.words()))?;
