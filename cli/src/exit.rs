@@ -32,6 +32,10 @@ pub(crate) enum Exit {
     Permissions = 77,
     /// `dev` and `serve`: the configuration is wrong.
     Config = 78,
+    /// `run`: the command cannot be run.
+    CannotRun = 126,
+    /// `run`: there is no such command.
+    NoSuchCommand = 127,
     /// The deadline passed.
     Timeout = 124,
 }

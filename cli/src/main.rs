@@ -6,10 +6,12 @@ mod cluster;
 mod completion;
 mod context;
 mod dev;
+mod discover;
 #[cfg(test)]
 mod errors_page;
 mod exit;
 mod holder;
+mod instance;
 mod kv;
 mod lease;
 mod load;
@@ -17,6 +19,7 @@ mod logging;
 mod node;
 mod output;
 mod record;
+mod run;
 mod serve;
 mod session;
 mod signal;
@@ -77,9 +80,13 @@ enum Command {
     /// Leases: grant, renew, revoke, info, ls.
     #[command(subcommand)]
     Lease(lease::Lease),
-    /// Services: register, deregister, ls, watch.
+    /// Services: register, update, drain, deregister, ls, watch.
     #[command(subcommand)]
     Svc(svc::Svc),
+    /// Find the instances of a service.
+    Discover(discover::DiscoverArgs),
+    /// Run a command, registered while it lives.
+    Run(run::RunArgs),
     /// Who may connect: add, ls, revoke.
     #[command(subcommand)]
     Client(client::Client),
@@ -133,6 +140,12 @@ fn start(global: &Global, command: Command) -> Result<(), Failure> {
             Command::Watch(args) => watch::run(global, args).await,
             Command::Lease(command) => lease::run(global, command).await,
             Command::Svc(command) => svc::run(global, command).await,
+            Command::Discover(args) => discover::run(global, args).await,
+            Command::Run(args) => match run::run(global, args).await? {
+                0 => Ok(()),
+                // The command has said what there is to say.
+                code => std::process::exit(i32::from(code)),
+            },
             Command::Client(command) => client::run(global, command).await,
             Command::Status => status::run(global).await,
             Command::Bench(args) => bench::run(global, args).await,
@@ -172,6 +185,11 @@ mod tests {
             "hither lease renew 1f",
             "hither svc register api --endpoint 1.2.3.4:80",
             "hither svc watch api",
+            "hither svc register api --port 80",
+            "hither svc update api n1 --weight 0 --meta a=",
+            "hither svc drain api n1",
+            "hither discover api --tag blue --wait 2",
+            "hither run --register api:8000 -- sleep 1 --tag",
             "hither client add laptop",
             "hither client revoke laptop",
             "hither --server 127.0.0.1:7400 status",

@@ -1,25 +1,38 @@
 //! `hither svc`: services and their instances.
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
-use hither::{Client, Event, Instance, KeyRange, Registration, UpdateKind};
+use hither::{Client, Instance, KeyRange, Revision, ServiceUpdate, ViewState};
+use serde_json::json;
 
-use crate::exit::{Exit, Failure};
-use crate::output::{Format, shown};
-use crate::session::{Global, duration};
+use crate::exit::Failure;
+use crate::instance::{COLUMNS, Changes, Described, Keeping, endpoints, row};
+use crate::output::Format;
+use crate::session::Global;
 use crate::signal;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Svc {
     /// Register an instance, and hold the registration until Ctrl-C unless told otherwise.
     Register(Register),
-    /// Take an instance out.
+    /// Change the record of an instance.
+    Update {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        changes: Changes,
+    },
+    /// Send an instance no new work: its status becomes draining (`svc update --status passing` undoes it).
+    Drain {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Take an instance out. It leaves behind when, at stopped/SERVICE/ID, for 10 minutes.
     Deregister {
-        /// The service.
-        service: String,
-        /// The instance.
-        id: String,
+        #[command(flatten)]
+        which: Which,
+        /// Only if it is this registration of its id.
+        #[arg(long, value_name = "REV")]
+        epoch: Option<u64>,
     },
     /// List the instances of a service, or of all services.
     Ls {
@@ -39,51 +52,41 @@ pub(crate) enum Svc {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  hither svc register api --endpoint 10.0.0.5:8080                   until Ctrl-C
+  hither svc register api --port 8080                                until Ctrl-C, at this machine's address
   hither svc register api --id node1 --endpoint grpc://10.0.0.5:9000 --permanent
   hither svc register api --id node1 --endpoint 10.0.0.5:8080 --ttl 30s")]
 pub(crate) struct Register {
     /// The service.
     service: String,
-    /// The instance, unique in its service; drawn if none is given.
+    /// The port that it listens on.
     #[arg(long)]
-    id: Option<String>,
+    port: Option<u16>,
     /// Where it listens: HOST:PORT or SCHEME://HOST:PORT; may be repeated.
-    #[arg(long, required = true, value_name = "ENDPOINT")]
+    #[arg(long, required_unless_present = "port", value_name = "ENDPOINT")]
     endpoint: Vec<String>,
-    /// The version of its software.
-    #[arg(long = "service-version", value_name = "VERSION", default_value = "")]
-    version: String,
-    /// A word to select it by; may be repeated.
-    #[arg(long, value_name = "WORD")]
-    tag: Vec<String>,
-    /// Anything else about it; may be repeated.
-    #[arg(long = "meta", value_name = "KEY=VALUE", value_parser = pair)]
-    metadata: Vec<(String, String)>,
-    /// Where it runs.
-    #[arg(long, default_value = "")]
-    zone: String,
-    /// Its share of the load.
-    #[arg(long, default_value_t = 1)]
-    weight: u32,
-    /// Return at once; it stays until it is deregistered.
-    #[arg(long)]
-    permanent: bool,
-    /// Return at once; it stays for this long, and longer if its lease is renewed (`hither lease renew`).
-    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "permanent")]
-    ttl: Option<Duration>,
+    #[command(flatten)]
+    described: Described,
+    #[command(flatten)]
+    keeping: Keeping,
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
+#[derive(Args, Debug)]
+pub(crate) struct Which {
+    /// The service.
+    service: String,
+    /// The instance.
+    id: String,
 }
 
 pub(crate) async fn run(global: &Global, command: Svc) -> Result<(), Failure> {
     let client = global.connect().await?;
     let result = match command {
         Svc::Register(args) => register(global, &client, args).await,
-        Svc::Deregister { service, id } => deregister(global, &client, &service, &id).await,
+        Svc::Update { which, changes } => update(global, &client, &which, |of| changes.apply(of)).await,
+        Svc::Drain { which } => {
+            update(global, &client, &which, |of| of.status = hither::InstanceStatus::Draining).await
+        }
+        Svc::Deregister { which, epoch } => deregister(global, &client, &which, epoch.map(Revision)).await,
         Svc::Ls { service } => list(global, &client, service.as_deref()).await,
         Svc::Watch { service, count } => watch(global, &client, &service, count).await,
     };
@@ -92,24 +95,16 @@ pub(crate) async fn run(global: &Global, command: Svc) -> Result<(), Failure> {
 }
 
 async fn register(global: &Global, client: &Client, args: Register) -> Result<(), Failure> {
-    let mut registration = Registration::new(&args.service).version(&args.version).zone(&args.zone).weight(args.weight);
-    if let Some(id) = &args.id {
-        registration = registration.id(id);
-    }
+    let mut registration = args.described.registration(&args.service, args.port);
     for endpoint in &args.endpoint {
         registration = registration.endpoint(endpoint);
     }
-    for tag in &args.tag {
-        registration = registration.tag(tag);
-    }
-    for (key, value) in &args.metadata {
-        registration = registration.metadata(key, value);
-    }
-    if args.permanent {
+    let Keeping { permanent, ttl } = args.keeping;
+    if permanent {
         registration = registration.permanent();
     }
-    let mut kept = if args.permanent { "until it is deregistered".to_owned() } else { "until Ctrl-C".to_owned() };
-    if let Some(ttl) = args.ttl {
+    let mut kept = if permanent { "until it is deregistered".to_owned() } else { "until Ctrl-C".to_owned() };
+    if let Some(ttl) = ttl {
         let lease = client.lease_grant(ttl).await?.lease;
         registration = registration.lease(lease);
         kept = format!("with lease {lease}");
@@ -117,8 +112,10 @@ async fn register(global: &Global, client: &Client, args: Register) -> Result<()
     // Others may see the registration, and ask this process to stop, before the answer is here.
     let asked_to_stop = signal::asked_to_stop();
     let registered = client.register(registration).await?;
-    announce(global, &registered.instance(), &kept)?;
-    if args.permanent || args.ttl.is_some() {
+    let instance = registered.instance();
+    let key = instance.key();
+    global.printer().fact(format_args!("{key} is registered {kept}"), &instance, &key)?;
+    if permanent || ttl.is_some() {
         return Ok(());
     }
     tokio::select! {
@@ -126,27 +123,42 @@ async fn register(global: &Global, client: &Client, args: Register) -> Result<()
             registered.deregister().await?;
             Ok(())
         }
-        () = registered.lost() => Err(Failure::new(
-            Exit::Unavailable,
-            "SessionExpired (4010): the registration is lost, no server confirmed it in time; register again",
-        )),
+        failure = over(&registered) => Err(failure),
     }
 }
 
-fn announce(global: &Global, instance: &Instance, kept: &str) -> Result<(), Failure> {
+/// Says when it is lost and when it is back, until it is over for good.
+async fn over(registered: &hither::Registered) -> Failure {
+    let key = registered.instance().key();
+    loop {
+        registered.lost().await;
+        eprintln!("hint: {key} is lost, no server confirmed it in time; it is registered again as soon as one answers");
+        if !registered.found().await {
+            return Failure::conflict(format!("Conflict (4003): {key} is another registration's by now"));
+        }
+        eprintln!("hint: {key} is registered again");
+    }
+}
+
+async fn update(
+    global: &Global,
+    client: &Client,
+    which: &Which,
+    change: impl Fn(&mut Instance),
+) -> Result<(), Failure> {
+    let instance = client.update_instance(&which.service, &which.id, change).await?;
     let key = instance.key();
-    global.printer().fact(format_args!("{key} is registered {kept}"), instance, &key)?;
+    global.printer().fact(format_args!("{key} is {}", instance.status), &instance, &key)?;
     Ok(())
 }
 
-async fn deregister(global: &Global, client: &Client, service: &str, id: &str) -> Result<(), Failure> {
-    let key = Instance::key_of(service, id);
-    let reply = client.delete(key.clone()).await?;
-    if reply.deleted == 0 {
+async fn deregister(global: &Global, client: &Client, which: &Which, epoch: Option<Revision>) -> Result<(), Failure> {
+    let Which { service, id } = which;
+    if !client.deregister(service, id, epoch).await? {
         return Err(Failure::not_found(format!("NotFound (4001): {service} has no instance {id}")));
     }
-    let record = serde_json::json!({ "deleted": reply.deleted, "revision": reply.revision.0 });
-    global.printer().fact(format_args!("{key} is gone"), &record, reply.deleted)?;
+    let key = Instance::key_of(service, id);
+    global.printer().fact(format_args!("{key} is gone"), &json!({ "deleted": 1 }), 1)?;
     Ok(())
 }
 
@@ -168,32 +180,15 @@ async fn list(global: &Global, client: &Client, service: Option<&str>) -> Result
             }
         })
         .collect();
-    global.printer().rows(&["ID", "SERVICE", "ENDPOINTS", "STATUS", "VERSION", "ZONE"], &items)?;
+    global.printer().rows(&COLUMNS, &items)?;
     Ok(())
 }
 
-fn row(instance: &Instance) -> [String; 6] {
-    let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
-    let endpoints: Vec<String> = instance.endpoints.iter().map(ToString::to_string).collect();
-    let status = serde_json::to_value(&instance.status).ok();
-    [
-        instance.id.clone(),
-        instance.service.clone(),
-        or_dash(&endpoints.join(" ")),
-        status.as_ref().and_then(|status| status.as_str()).unwrap_or("-").to_owned(),
-        or_dash(&instance.version),
-        or_dash(&instance.zone),
-    ]
-}
-
 async fn watch(global: &Global, client: &Client, service: &str, count: Option<u64>) -> Result<(), Failure> {
-    let mut watch = client.watch(Instance::range_of(service)).await?;
+    let mut watch = client.watch_service(service).await?;
     let mut stop = std::pin::pin!(signal::asked_to_stop());
-    let mut left = count;
-    loop {
-        if left == Some(0) {
-            return Ok(());
-        }
+    let mut show = Show { global, left: count, state: ViewState::Synced };
+    while show.left != Some(0) {
         let update = tokio::select! {
             update = watch.next() => match update {
                 Some(update) => update?,
@@ -202,42 +197,47 @@ async fn watch(global: &Global, client: &Client, service: &str, count: Option<u6
             failure = crate::watch::nothing_for(global.timeout) => return Err(failure),
             () = &mut stop => return Ok(()),
         };
-        let mut printer = global.printer();
-        if update.kind == UpdateKind::Reset {
-            printer.reset(update.revision)?;
-        }
-        for event in &update.events {
-            if left == Some(0) {
-                return Ok(());
-            }
-            match (printer.format(), event) {
-                (Format::Table, Event::Put { entry, .. }) => {
-                    let line = Instance::from_json(&entry.value)
-                        .map_or_else(|_| shown(&entry.value), |instance| row(&instance)[2].clone());
-                    let word = if entry.version.0 == 1 { "up" } else { "changed" };
-                    printer.fact(
-                        format_args!("{:>8}  {word:<8}  {}  {line}", entry.mod_revision, entry.key),
-                        &(),
-                        "",
-                    )?;
-                }
-                (Format::Table, Event::Delete { key, revision, .. }) => {
-                    printer.fact(format_args!("{revision:>8}  {:<8}  {key}", "down"), &(), "")?;
-                }
-                _ => printer.event(event)?,
-            }
-            left = left.map(|left| left - 1);
-        }
+        show.update(&update)?;
     }
+    Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Shows the changes of a service.
+struct Show<'a> {
+    global: &'a Global,
+    left: Option<u64>,
+    state: ViewState,
+}
 
-    #[test]
-    fn metadata_is_a_pair() {
-        assert_eq!(pair("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
-        assert!(pair("a").is_err());
+impl Show<'_> {
+    fn update(&mut self, update: &ServiceUpdate) -> Result<(), Failure> {
+        let revision = update.view.revision;
+        let changes = update.added.iter().map(|of| ("up", of));
+        let changes = changes.chain(update.changed.iter().map(|of| ("changed", of)));
+        for (word, instance) in changes.chain(update.removed.iter().map(|of| ("down", of))) {
+            if self.left == Some(0) {
+                return Ok(());
+            }
+            self.left = self.left.map(|left| left - 1);
+            let mut printer = self.global.printer();
+            let key = instance.key();
+            let record = json!({ "type": word, "revision": revision.0, "instance": &**instance });
+            match (printer.format(), word) {
+                // The word, and what is worth a look beside it.
+                (Format::Table, "down") => printer.fact(format_args!("{revision:>8}  {word:<8}  {key}"), &(), "")?,
+                (Format::Table, _) => {
+                    let line =
+                        format_args!("{revision:>8}  {word:<8}  {key}  {}  {}", endpoints(instance), instance.status);
+                    printer.fact(line, &(), "")?;
+                }
+                _ => printer.fact("", &record, format_args!("{word} {}", instance.id))?,
+            }
+        }
+        if update.view.state != self.state {
+            self.state = update.view.state;
+            let age = update.view.age().as_millis();
+            eprintln!("hint: what is known of {} is {}, {age} ms old", update.view.service, self.state.as_str());
+        }
+        Ok(())
     }
 }

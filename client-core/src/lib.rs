@@ -33,7 +33,7 @@ pub use options::{BEAT_DEFAULT, BEATS_MISSED_MAX, IN_FLIGHT_MAX, KEEP_ALIVE_HOLD
 pub use pool::no_answer;
 pub use registry::{
     Declarations, Delta, Freshness, InstanceFilter, Invalid, Need, NoInstances, RegistryNote, Roster, RosterOptions,
-    ServiceView, Source, Tie, ViewState,
+    ServiceView, Source, TOMBSTONE_TTL, Tie, ViewState, tombstone,
 };
 pub use session::OnLoss;
 pub use spec::WatchSpec;

@@ -5,5 +5,6 @@
 mod data;
 mod home;
 mod identity;
+mod registry;
 mod server;
 mod watch;

@@ -11,7 +11,7 @@ use rand::rngs::SmallRng;
 use crate::backoff::Backoff;
 use crate::error::Error;
 use crate::instance::Instance;
-use crate::registry::tombstone::{self, Tombstones};
+use crate::registry::tombstone::{Lease, Tombstones, tombstone};
 
 /// Instances declared in one transaction: each takes one operation and at most two conditions.
 const BATCH_MAX: usize = 128;
@@ -429,11 +429,11 @@ impl Declarations {
             let mut then = vec![TxnOp::Delete(Delete { range: KeyRange::One(key.clone()), previous: false })];
             if let Some(at) = member.leave.as_ref().and_then(|leave| leave.stopped_at.as_ref()) {
                 match self.tombstones.lease(now) {
-                    tombstone::Lease::There(lease) => then.push(TxnOp::Put(tombstone::of(&member.instance, at, lease))),
-                    tombstone::Lease::Ask(ttl) => return Some(Need::GrantTombstones { ttl }),
-                    tombstone::Lease::Asked => continue,
+                    Lease::There(lease) => then.push(TxnOp::Put(tombstone(&member.instance, at, lease))),
+                    Lease::Ask(ttl) => return Some(Need::GrantTombstones { ttl }),
+                    Lease::Asked => continue,
                     // Going is more important than what is left behind.
-                    tombstone::Lease::None => {}
+                    Lease::None => {}
                 }
             }
             member.phase = Phase::Busy;

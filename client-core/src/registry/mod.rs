@@ -9,4 +9,5 @@ mod view;
 pub use declarations::{Declarations, Need, Note as RegistryNote, Tie};
 pub use filter::InstanceFilter;
 pub use roster::{Roster, RosterOptions};
+pub use tombstone::{TOMBSTONE_TTL, tombstone};
 pub use view::{Delta, Freshness, Invalid, NoInstances, ServiceView, Source, ViewState};

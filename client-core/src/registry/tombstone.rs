@@ -8,12 +8,13 @@ use hither_protocol::{LeaseId, Moment};
 use crate::instance::{Instance, SCHEMA};
 
 /// How long it is kept.
-const KEPT: Duration = Duration::from_secs(600);
+pub const TOMBSTONE_TTL: Duration = Duration::from_secs(600);
 /// For so long one lease serves all that stop; each record is kept so much longer at most.
 const SHARED: Duration = Duration::from_secs(60);
 
-/// The record: who stopped, and when.
-pub(super) fn of(instance: &Instance, stopped_at: &str, lease: LeaseId) -> Put {
+/// The record that an instance leaves behind: who stopped, and when (UTC, RFC 3339).
+#[must_use]
+pub fn tombstone(instance: &Instance, stopped_at: &str, lease: LeaseId) -> Put {
     let Instance { service, id, version, started_at, epoch, .. } = instance;
     let record = serde_json::json!({
         "schema": SCHEMA,
@@ -55,7 +56,7 @@ impl Tombstones {
             _ => {}
         }
         self.asked = true;
-        Lease::Ask(KEPT + SHARED)
+        Lease::Ask(TOMBSTONE_TTL + SHARED)
     }
 
     pub(super) fn handle_granted(&mut self, now: Moment, lease: Option<LeaseId>) {

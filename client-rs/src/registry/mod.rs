@@ -4,6 +4,7 @@ mod address;
 mod discover;
 mod follow;
 mod keeper;
+mod operate;
 mod pick;
 mod registered;
 mod registration;
