@@ -14,7 +14,7 @@ impl Vars {
         self.0.insert(name.to_owned(), value);
     }
 
-    /// Replaces `"$name"` by the value, `${name}` in a longer string by its text, `{ filled = "x", times = N }` by a
+    /// Replaces `"$name"` by the value, `"$name+2"` by a sum, `${name}` in a longer string by its text, `{ filled = "x", times = N }` by a
     /// string of that length, and `{ each = {...}, times = N }` by a list in which `n` counts from 0.
     ///
     /// # Errors
@@ -64,6 +64,12 @@ impl Vars {
         let whole = text.strip_prefix('$').filter(|name| is_name(name) && !matches!(*name, "any" | "none"));
         if let Some(name) = whole {
             return self.value(name).cloned();
+        }
+        if let Some((name, more)) =
+            text.strip_prefix('$').and_then(|sum| sum.split_once('+')).filter(|(name, _)| is_name(name))
+        {
+            let sum = self.value(name)?.as_u64().zip(more.parse::<u64>().ok()).map(|(value, more)| value + more);
+            return sum.map(Value::from).ok_or_else(|| format!("{text} is no sum of numbers"));
         }
         let mut filled = String::new();
         let mut rest = text;
@@ -127,6 +133,7 @@ mod tests {
         vars.set("key", json!("k"));
         let given = json!({ "a": "$rev", "b": ["k/${key}-${rev}"], "c": "$any", "d": "cost: 5$" });
         assert_eq!(vars.fill(&given), Ok(json!({ "a": 7, "b": ["k/k-7"], "c": "$any", "d": "cost: 5$" })));
+        assert_eq!(vars.fill(&json!("$rev+3")), Ok(json!(10)));
         assert!(vars.fill(&json!("$other")).is_err());
         assert_eq!(vars.fill(&json!({ "filled": "ab", "times": 2 })), Ok(json!("abab")));
         assert_eq!(vars.fill(&json!({ "each": ["$n", "k${n}"], "times": 2 })), Ok(json!([[0, "k0"], [1, "k1"]])));
