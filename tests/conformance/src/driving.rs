@@ -16,7 +16,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdout};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 
-use crate::driver::{Driver, Request};
+use crate::driver::Request;
 use crate::language::Language;
 
 /// An interpreter on a busy machine takes its time to start.
@@ -28,46 +28,6 @@ const PROTOCOL: u64 = 1;
 
 /// An answer under way.
 pub(crate) type Answering = oneshot::Receiver<Value>;
-
-/// Who carries out an actor's part.
-#[derive(Clone)]
-pub(crate) enum Player {
-    /// A driver in a process.
-    Process(Arc<Process>),
-    /// The driver in this process.
-    Here(Arc<Driver>, Arc<AtomicU64>),
-}
-
-impl Player {
-    /// The one in this process.
-    pub(crate) fn here() -> Self {
-        Self::Here(Arc::default(), Arc::default())
-    }
-
-    /// Asks for something; returns its number and where the answer comes.
-    pub(crate) fn ask(
-        &self,
-        op: &str,
-        on: Option<&str>,
-        named: Option<&str>,
-        args: Map<String, Value>,
-    ) -> (u64, Answering) {
-        let text = |text: Option<&str>| text.map(str::to_owned);
-        let request = |id| Request { id, op: op.to_owned(), on: text(on), named: text(named), args };
-        match self {
-            Self::Process(process) => process.ask(request),
-            Self::Here(driver, next) => {
-                let id = next.fetch_add(1, Ordering::Relaxed);
-                let (sender, receiver) = oneshot::channel();
-                let (driver, request) = (Arc::clone(driver), request(id));
-                tokio::spawn(async move {
-                    let _ = sender.send(driver.answer(request).await);
-                });
-                (id, receiver)
-            }
-        }
-    }
-}
 
 /// What a driver says first.
 #[derive(Clone, Debug, Deserialize)]
@@ -155,9 +115,17 @@ impl Process {
         }))
     }
 
-    fn ask(&self, request: impl FnOnce(u64) -> Request) -> (u64, Answering) {
+    /// Asks for something; returns its number and where the answer comes.
+    pub(crate) fn ask(
+        &self,
+        op: &str,
+        on: Option<&str>,
+        named: Option<&str>,
+        args: Map<String, Value>,
+    ) -> (u64, Answering) {
+        let text = |text: Option<&str>| text.map(str::to_owned);
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let request = request(id);
+        let request = Request { id, op: op.to_owned(), on: text(on), named: text(named), args };
         let (sender, receiver) = oneshot::channel();
         self.waiting.lock().insert(id, sender);
         let mut line = json!(request).to_string();

@@ -130,7 +130,7 @@ async fn server(stage: &mut Stage<'_>, op: &str, args: &Args) -> Result<Value, S
 
 async fn process(stage: &mut Stage<'_>, op: &str, args: &Args) -> Result<Value, String> {
     let actor = args.get("actor").and_then(Value::as_str).ok_or("actor is missing")?;
-    let process = stage.process(actor).ok_or_else(|| format!("{actor} has no process"))?;
+    let process = stage.process(actor).map_err(|fault| fault.to_string())?;
     match op {
         "signal" => {
             let signal = match args.get("signal").and_then(Value::as_str) {

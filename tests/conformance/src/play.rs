@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use crate::cast::Cast;
-use crate::driving::{Answering, Player};
+use crate::driving::{Answering, Process};
 use crate::fault::Fault;
 use crate::faults;
 use crate::judge::Judge;
@@ -98,7 +98,7 @@ impl Playing<'_> {
             let started = self.started.get(&vars.fill_name(name)?).ok_or("it was not started")?;
             let mut args = Map::new();
             args.insert("id".into(), started.id.into());
-            let (_, answering) = self.stage.player(&started.asked.actor)?.ask("cancel", None, None, args);
+            let (_, answering) = self.stage.process(&started.asked.actor)?.ask("cancel", None, None, args);
             let answer = wait(answering, WITHIN).await?;
             return self.expect(step, &answer).map(drop);
         }
@@ -138,7 +138,7 @@ impl Playing<'_> {
     fn begin(&mut self, name: String, asked: Asked) -> Result<(), Fault> {
         self.judge_opening(&asked);
         let since = Instant::now();
-        let player = self.stage.player(&asked.actor)?;
+        let player = self.stage.process(&asked.actor)?;
         let (id, answering) = player.ask(&asked.op, Some(&asked.handle), asked.named.as_deref(), asked.args.clone());
         self.started.insert(name, Started { asked, id, since, answering });
         Ok(())
@@ -187,7 +187,7 @@ impl Playing<'_> {
             return Ok(answered(json!({ "ok": done? })));
         }
         self.judge_opening(asked);
-        let player = self.stage.player(&asked.actor)?;
+        let player = self.stage.process(&asked.actor)?;
         match asked.op.as_str() {
             "watch.collect" | "watch.until" => return Ok(answered(self.collect(&player, asked, within).await?)),
             "come_and_go" => return Ok(answered(come_and_go(&player, asked, within).await?)),
@@ -203,7 +203,7 @@ impl Playing<'_> {
     }
 
     /// Takes updates of a watch: until they have `count` events together, or until they have come to `revision`.
-    async fn collect(&mut self, player: &Player, asked: &Asked, within: Duration) -> Result<Value, Fault> {
+    async fn collect(&mut self, player: &Process, asked: &Asked, within: Duration) -> Result<Value, Fault> {
         let number = |name: &str| asked.args.get(name).and_then(Value::as_u64);
         let (count, until) = (number("count").unwrap_or(0), number("revision").unwrap_or(0));
         let deadline = Instant::now() + within;
@@ -294,7 +294,7 @@ impl Asked {
 }
 
 /// A client that connects, reads a key and closes.
-async fn come_and_go(player: &Player, asked: &Asked, within: Duration) -> Result<Value, Fault> {
+async fn come_and_go(player: &Process, asked: &Asked, within: Duration) -> Result<Value, Fault> {
     const PASSER: &str = "passer";
     let mut connect = asked.args.clone();
     let key = connect.remove("key").unwrap_or_default();

@@ -9,8 +9,6 @@ use serde_json::{Map, Value};
 
 /// Those that are not played by a driver.
 pub(crate) const FAULTS: [&str; 3] = ["relay", "server", "process"];
-/// The client of the runner's own.
-pub(crate) const RUNNER: &str = "runner";
 /// The handle of an actor's first client.
 pub(crate) const CLIENT: &str = "client";
 
@@ -157,7 +155,7 @@ impl Scenario {
             self.check_step(step, &mut started).with_context(|| format!("step {}, {}", number + 1, step.words()))?;
         }
         for name in self.actors.keys() {
-            ensure!(!FAULTS.contains(&name.as_str()) && name != RUNNER, "{name} is no name for an actor");
+            ensure!(!FAULTS.contains(&name.as_str()), "{name} is no name for an actor");
             ensure!(self.steps.iter().any(|step| step.by.as_ref() == Some(name)), "{name} does nothing");
         }
         // What a process has under way ends with it.
@@ -182,7 +180,7 @@ impl Scenario {
             ensure!(step.gives.is_some(), "what must be absent stands in gives");
         }
         if let Some(by) = step.by.as_deref() {
-            let known = by == RUNNER || FAULTS.contains(&by) || self.actors.contains_key(by);
+            let known = FAULTS.contains(&by) || self.actors.contains_key(by);
             ensure!(known, "there is no actor {by}");
             let own = self.server == Server::Own;
             let op = step.op.as_deref().unwrap_or_default();

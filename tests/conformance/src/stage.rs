@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use crate::cast::Cast;
-use crate::driving::{Player, Process};
+use crate::driving::Process;
 use crate::fault::Fault;
 use crate::faults::Relays;
 use crate::matching::{Matcher, brief};
-use crate::scenario::{CLIENT, RUNNER, Scenario};
+use crate::scenario::{CLIENT, Scenario};
 use crate::vars::Vars;
 use crate::world::{Lane, Server, must};
 
@@ -38,8 +38,7 @@ pub(crate) struct Stage<'a> {
 
 /// An actor of a run.
 struct ActorHere {
-    player: Player,
-    process: Option<Arc<Process>>,
+    process: Arc<Process>,
     own: bool,
 }
 
@@ -73,10 +72,8 @@ impl<'a> Stage<'a> {
             if actor.relay {
                 relays.add(name, server.node.addr(), run)?;
             }
-            let player = Player::Process(Arc::clone(&process));
-            actors.insert(name.clone(), ActorHere { player, process: Some(process), own: actor.process });
+            actors.insert(name.clone(), ActorHere { process, own: actor.process });
         }
-        actors.insert(RUNNER.to_owned(), ActorHere { player: Player::here(), process: None, own: false });
         let namespace = format!("run{run}");
         let mut vars = Vars::default();
         vars.set("context", json!(server.context));
@@ -103,29 +100,17 @@ impl<'a> Stage<'a> {
             let mut args = Map::new();
             args.insert("url".into(), url.into());
             args.insert("context".into(), self.server.context.clone().into());
-            let (_, answering) = self.actors[name].player.ask("connect", None, Some(CLIENT), args);
+            let (_, answering) = self.actors[name].process.ask("connect", None, Some(CLIENT), args);
             let answer = tokio::time::timeout(CONNECT, answering).await??;
             anyhow::ensure!(answer.get("ok").is_some(), "{name} is not connected: {}", brief(&answer));
-        }
-        if self.scenario.steps.iter().any(|step| step.by.as_deref() == Some(RUNNER)) {
-            // The contexts in the drivers' folder are not this process's.
-            let client = self.server.node.client().namespace(&self.namespace).connect().await?;
-            if let Player::Here(driver, _) = &self.actors[RUNNER].player {
-                driver.adopt(CLIENT, client);
-            }
         }
         Ok(())
     }
 
-    /// Who carries out an actor's part.
-    pub(crate) fn player(&self, actor: &str) -> Result<Player, Fault> {
+    /// The driver that carries out an actor's part.
+    pub(crate) fn process(&self, actor: &str) -> Result<Arc<Process>, Fault> {
         let actor = self.actors.get(actor).ok_or_else(|| format!("there is no actor {actor}"))?;
-        Ok(actor.player.clone())
-    }
-
-    /// An actor's process.
-    pub(crate) fn process(&self, actor: &str) -> Option<Arc<Process>> {
-        self.actors.get(actor)?.process.clone()
+        Ok(Arc::clone(&actor.process))
     }
 
     /// Ends what the run began, and looks whether anything is left of it.
@@ -135,8 +120,8 @@ impl<'a> Stage<'a> {
     pub(crate) async fn leave(&mut self) -> Result<(), Fault> {
         for (name, actor) in self.actors.iter().filter(|(_, actor)| !actor.own) {
             let reset = async {
-                must(&actor.player, "reset").await?;
-                let probe = must(&actor.player, "probe").await?;
+                must(&actor.process, "reset").await?;
+                let probe = must(&actor.process, "probe").await?;
                 let nothing = json!({ "clients": 0, "ops": 0 });
                 Matcher::default().check(&nothing, &probe).map_err(|fault| anyhow::anyhow!("left behind: {fault}"))
             };

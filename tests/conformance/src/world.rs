@@ -10,7 +10,7 @@ use hither::context::{Context, Contexts};
 use hither_tests::node::{Home, Node};
 use serde_json::{Map, Value};
 
-use crate::driving::{Player, Process};
+use crate::driving::Process;
 use crate::language::Language;
 use crate::scenario::{Scenario, Server as Kind};
 
@@ -182,12 +182,12 @@ pub(crate) async fn start_driver(language: Language, folders: &Folders) -> anyho
     Process::start(language, config, &folders.work()).await.with_context(|| format!("the driver of {language}"))
 }
 
-/// Asks a player for what must work.
+/// Asks a driver for what must work.
 ///
 /// # Errors
 /// If it does not.
-pub(crate) async fn must(player: &Player, op: &str) -> anyhow::Result<Value> {
-    let (_, answering) = player.ask(op, None, None, Map::new());
+pub(crate) async fn must(process: &Process, op: &str) -> anyhow::Result<Value> {
+    let (_, answering) = process.ask(op, None, None, Map::new());
     let answer = tokio::time::timeout(AT_ONCE, answering).await;
     let answer = answer.with_context(|| format!("{op} is not answered"))?.with_context(|| format!("{op} is lost"))?;
     answer.get("ok").cloned().with_context(|| format!("{op}: {answer}"))

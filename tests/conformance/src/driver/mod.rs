@@ -1,5 +1,4 @@
-//! The driver of Rust: does what it is told over the crate `hither`, and judges nothing. The runner has one of its own
-//! in its process, for what a scenario prepares.
+//! The driver of Rust: does what it is told over the crate `hither`, and judges nothing.
 
 mod args;
 mod keys;
