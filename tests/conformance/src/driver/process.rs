@@ -46,10 +46,10 @@ pub(crate) async fn serve() -> anyhow::Result<ExitCode> {
                     return Ok(ExitCode::SUCCESS);
                 };
                 let request: Request = serde_json::from_str(&line).context("a line that is no request")?;
-                let (driver, answers) = (Arc::clone(&driver), answers.clone());
+                let (id, answers) = (request.id, answers.clone());
+                let answering = Arc::clone(&driver).answer(request);
                 tokio::spawn(async move {
-                    let id = request.id;
-                    let mut answer = driver.answer(request).await;
+                    let mut answer = answering.await;
                     answer["id"] = id.into();
                     // Nobody listens once the process ends.
                     let _ = answers.send(answer);
