@@ -6,13 +6,26 @@ import { readFileSync } from "node:fs";
 import { type CallOptions, type Key, milliseconds, type Range, timeout } from "./arguments";
 import { invalid } from "./errors";
 import { Handle } from "./handle";
+import type { Instance } from "./instance";
 import { Plain } from "./json";
 import { Kv } from "./kv";
 import { Lease } from "./lease";
 import { native, type NativeClient, type RawKey, type RawLease, type RawSettings } from "./native";
 import { Holder, port, unwrap } from "./port";
+import { Registered, type RegisterOptions } from "./registration";
+import {
+  type DiscoverOptions,
+  inTurn,
+  type PickOptions,
+  Service,
+  Services,
+  type ServiceWatch,
+  type WaitForOptions,
+  type WatchServiceOptions,
+} from "./services";
 import { type SessionState, States } from "./states";
 import { LeaseStatus } from "./values";
+import type { ServiceView } from "./view";
 import type { Watch, WatchOptions } from "./watch";
 
 /** How to connect. What is not said comes from the URL, the environment (`HITHER_CLIENT_...`), or the default. */
@@ -149,6 +162,7 @@ export class Client extends EventEmitter<ClientEvents> implements AsyncDisposabl
   readonly kv: Kv;
   readonly #handle: Handle;
   readonly #states: States;
+  readonly #services: Services;
   #closing: Promise<void> | undefined;
 
   /** @internal */
@@ -156,6 +170,7 @@ export class Client extends EventEmitter<ClientEvents> implements AsyncDisposabl
     super();
     this.#handle = handle;
     this.kv = new Kv(handle);
+    this.#services = new Services(handle);
     this.#states = new States(handle);
     // The states outlive a client that nobody holds, and must not hold it.
     const client = new WeakRef(this);
@@ -237,6 +252,61 @@ export class Client extends EventEmitter<ClientEvents> implements AsyncDisposabl
       native.leaseList(id, timeout(options)),
     );
     return unwrap(outcome).map((lease) => new LeaseStatus(lease));
+  }
+
+  /**
+   * Registers an instance of a service, bound to this client's session unless the options say otherwise.
+   *
+   * ```ts
+   * await using registered = await client.register("api", { port: 8080, version: "1.2", tags: ["blue"] });
+   * ```
+   */
+  async register(service: string, options: RegisterOptions = {}): Promise<Registered> {
+    return await Registered.register(this.#handle, service, options);
+  }
+
+  /**
+   * The instances of a service. The first call subscribes to the service and waits for its state; from then on the answer
+   * is local, and stays so when every server is gone: the view says how old it is.
+   */
+  async discover(service: string, options: DiscoverOptions = {}): Promise<ServiceView> {
+    return await this.#services.room(service).discover(options);
+  }
+
+  /** Waits until a service has at least `count` instances that work. */
+  async waitFor(service: string, count = 1, options: WaitForOptions = {}): Promise<ServiceView> {
+    return await this.#services.room(service).waitFor(count, options);
+  }
+
+  /** The view of a service as it is known here now; undefined if this client does not follow the service. Local. */
+  view(service: string): ServiceView | undefined {
+    return this.#services.room(service).view();
+  }
+
+  /**
+   * Picks an instance of a service out of its view: local, immediate, and never waiting. The first pick of a service that
+   * this client does not follow yet begins to, and fails with `HITHER_NO_INSTANCES`; {@link waitFor} before it waits.
+   */
+  pick(service: string, options: PickOptions = inTurn): Instance {
+    return this.#services.room(service).pick(options);
+  }
+
+  /** A handle to a service. Its view is kept up to date for as long as the handle is held and not closed. */
+  service(service: string): Service {
+    return new Service(this.#services.room(service));
+  }
+
+  /** Follows a service: its state first, then each difference. */
+  watchService(service: string, options: WatchServiceOptions = {}): ServiceWatch {
+    return this.#services.room(service).watch(options);
+  }
+
+  /** The services that have instances, and how many, by name. */
+  async services(options: CallOptions = {}): Promise<Map<string, number>> {
+    const outcome = await this.#handle.call<[string, number][]>(options, (id, native) =>
+      native.services(id, timeout(options)),
+    );
+    return new Map(unwrap(outcome));
   }
 
   /** Calls, watches, leases and registrations of this client keep the process running: as it is by default. */

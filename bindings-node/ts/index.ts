@@ -7,8 +7,25 @@
 export type { CallOptions, Consistency, Key, Range, ReadOptions, Value } from "./arguments";
 export { Client, connect, type ConnectOptions, Metrics } from "./client";
 export * from "./errors";
+export { type Endpoint, type Filter, Instance, type Status } from "./instance";
 export { Kv, type DeleteOptions, type ListOptions, type PutOptions } from "./kv";
 export { Lease } from "./lease";
+export {
+  type InstanceChange,
+  type InstanceRecord,
+  Registered,
+  type RegisterOptions,
+  type RegistrationState,
+} from "./registration";
+export {
+  type DiscoverOptions,
+  type PickOptions,
+  Service,
+  ServiceUpdate,
+  ServiceWatch,
+  type WaitForOptions,
+  type WatchServiceOptions,
+} from "./services";
 export type { SessionState } from "./states";
 export type { Condition, Relation, Step, Txn } from "./txn";
 export {
@@ -24,4 +41,5 @@ export {
   type StepResult,
   TxnResult,
 } from "./values";
+export { ServiceView, type ViewState } from "./view";
 export { DeleteEvent, type Event, LivenessEvent, PutEvent, Update, Watch, type WatchOptions } from "./watch";

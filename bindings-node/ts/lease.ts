@@ -8,7 +8,7 @@ import { type Outcome, unwrap } from "./port";
 
 /**
  * A lease that is kept alive in the background until it is revoked or released. Keys written with it live as long as it
- * does. While it is held it keeps the process running.
+ * does. It is kept, and keeps the process running, also if nobody holds this object.
  */
 export class Lease implements AsyncDisposable {
   /** Its id, in hexadecimal. */
@@ -38,8 +38,10 @@ export class Lease implements AsyncDisposable {
     const ttl = milliseconds(ttlMs, "ttlMs");
     if (ttl === undefined) throw invalid("a lease has a ttlMs");
     const lost = new AbortController();
-    // What listens must not know the lease: one that nobody holds is let go of.
+    // It holds the lease: what hangs on it must not end when a collector comes by.
+    let kept: NativeLease | undefined;
     const listener = port.listen(() => {
+      kept?.release();
       lost.abort(errorOf([4004, "no", "never", "the lease must be taken as lost", null, null, []]));
       port.unlisten(listener);
       holder.release();
@@ -52,7 +54,8 @@ export class Lease implements AsyncDisposable {
       port.unlisten(listener);
       holder.release();
     }
-    return new Lease(handle, unwrap(outcome), lost.signal);
+    kept = unwrap(outcome);
+    return new Lease(handle, kept, lost.signal);
   }
 
   /** Whether it must be taken as lost. */

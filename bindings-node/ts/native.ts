@@ -105,6 +105,51 @@ export interface RawWatchSettings {
   timeoutMs?: number;
 }
 
+export interface RawFilter {
+  tags: string[];
+  metadata: Record<string, string>;
+  versions: string[];
+  zones: string[];
+  regions: string[];
+  statuses: string[];
+}
+/** Of records and the epochs that belong to them. */
+export type RawRecords = [json: string, epochs: bigint[]];
+export type RawDifference = [
+  added: RawRecords,
+  changed: RawRecords,
+  removed: string[],
+  revision: bigint,
+  state: "synced" | "resuming" | "stale" | "offline",
+  source: "live",
+  invalid: [key: RawKey, reason: string][],
+  view: NativeView,
+];
+
+export interface RawRecord {
+  endpoints?: string[];
+  version?: string;
+  tags?: string[];
+  metadata?: Record<string, string>;
+  zone?: string;
+  region?: string;
+  weight?: number;
+  status?: string;
+}
+
+export interface RawRegistration {
+  service: string;
+  id?: string;
+  port?: number;
+  address?: string;
+  scheme?: string;
+  record: RawRecord;
+  ttlMs?: number;
+  lease?: string;
+  permanent: boolean;
+  timeoutMs?: number;
+}
+
 export interface NativePort {
   /** `[more, id, ok, value, id, ok, value, ...]` */
   drain(): unknown[];
@@ -152,6 +197,49 @@ export interface NativeClient {
   leaseRevoke(call: number, lease: string, timeout: number | undefined): void;
   leaseInfo(call: number, lease: string, timeout: number | undefined): void;
   leaseList(call: number, timeout: number | undefined): void;
+  register(call: number, registration: RawRegistration): void;
+  service(service: string): NativeService;
+  services(call: number, timeout: number | undefined): void;
+}
+
+export interface NativeService {
+  discover(call: number, maxStaleness: number | undefined, timeout: number | undefined): void;
+  waitFor(call: number, count: number, filter: RawFilter | undefined, timeout: number | undefined): void;
+  /** Null if nothing is different, undefined if nothing is known. */
+  refresh(): RawDifference | null | undefined;
+  select(filter: RawFilter): number[];
+  /** A place, or -1: refresh, then ask for what was `picked`; or -2: ask for the `failure`. */
+  pick(pick: NativePick): number;
+  picked(): number;
+  failure(): RawError;
+  /** Null: ask for the `failure`. */
+  keep(): NativeKept | null;
+  watch(call: number, filter: RawFilter | undefined, minInterval: number, timeout: number | undefined): void;
+}
+
+/** It has nothing to ask for. */
+export type NativePick = object & { readonly pick?: never };
+
+export interface NativeView {
+  readonly age: number;
+}
+
+export interface NativeKept {
+  close(): void;
+}
+
+export interface NativeServiceWatch {
+  next(call: number): void;
+  close(): void;
+}
+
+export interface NativeRegistered {
+  readonly state: string;
+  instance(): [json: string, epoch: bigint];
+  follow(call: number): void;
+  update(call: number, record: RawRecord, timeout: number | undefined): void;
+  deregister(call: number, timeout: number | undefined): void;
+  release(): void;
 }
 
 export interface NativeWatch {
@@ -173,6 +261,7 @@ export interface Native {
   errorCodes(): [number: number, name: string, retry: string, meaning: string][];
   connect(port: NativePort, call: number, settings: RawSettings): void;
   Port: new (wake: () => void) => NativePort;
+  NativePick: new (random: boolean, filter: RawFilter | undefined) => NativePick;
 }
 
 /**

@@ -1,11 +1,19 @@
 /** Watches of keys. */
 
-import { onAbort } from "./abort";
 import { type CallOptions, milliseconds, revision, timeout } from "./arguments";
 import type { Handle } from "./handle";
 import { digits, Plain } from "./json";
-import type { NativeWatch, RawEntry, RawEvent, RawKey, RawPrevious, RawRange, RawUpdate } from "./native";
-import { type Outcome, unwrap } from "./port";
+import type {
+  NativeWatch,
+  RawEntry,
+  RawEvent,
+  RawKey,
+  RawPrevious,
+  RawRange,
+  RawUpdate,
+  RawWatchSettings,
+} from "./native";
+import { Reader, Source } from "./source";
 import { bytes, Entry, text } from "./values";
 
 /** `signal` closes the watch whenever it is aborted; `timeoutMs` is for opening, an open watch has no deadline. */
@@ -135,150 +143,56 @@ function event(raw: RawEvent): Event {
  * It asks for more when the application has taken what came. Until then a bounded amount waits in this process and the
  * server keeps its place. Leaving a `for await` loop closes it; so do `close()`, `await using` and its signal.
  */
-export class Watch implements AsyncIterableIterator<Update>, AsyncDisposable {
-  readonly #source: Source;
+export class Watch extends Reader<NativeWatch, RawUpdate[], Update> {
+  readonly #position: { revision: bigint };
 
   /** @internal */
   constructor(handle: Handle, range: RawRange, options: WatchOptions) {
-    this.#source = new Source(handle, range, options);
-    abandoned.register(this, this.#source, this);
-  }
-
-  /** Resolves when a server has opened it. Not needed before reading: what goes wrong is told there too. */
-  get opened(): Promise<this> {
-    return this.#source.open.then((outcome) => (unwrap(outcome), this));
+    const source = new Source<NativeWatch, RawUpdate[], Update>(
+      handle,
+      options.signal,
+      (id) => handle.native.watch(id, settings(range, options)),
+      (updates) => updates.map((update) => new Update(update)),
+    );
+    super(source);
+    // Where it begins is told to an object of its own: nothing may hold a watch that its reader has let go of.
+    const position = { revision: 0n };
+    this.#position = position;
+    void source.open.then((outcome) => {
+      if (outcome.ok === true) position.revision = outcome.value.revision;
+    });
   }
 
   /** The revision up to which everything was told: a watch that starts after it goes on from here. */
   get revision(): bigint {
-    return this.#source.revision;
+    return this.#position.revision;
   }
 
-  /** Waits for the next update. */
-  async next(): Promise<IteratorResult<Update, undefined>> {
-    const update = unwrap(await this.#source.next());
-    return update === undefined ? { done: true, value: undefined } : { done: false, value: update };
+  override async next(): Promise<IteratorResult<Update, undefined>> {
+    const next = await super.next();
+    if (next.done !== true) this.#position.revision = next.value.revision;
+    return next;
   }
 
   /** The events one by one, for a loop that does not care which revisions belong together. */
   async *events(): AsyncGenerator<Event, void, undefined> {
     for await (const update of this) yield* update.events;
   }
-
-  /** Closes it, at the server too. What waits for an update is told the end. Closing twice is fine. */
-  async close(): Promise<void> {
-    abandoned.unregister(this);
-    await this.#source.close();
-  }
-
-  async return(): Promise<IteratorResult<Update, undefined>> {
-    await this.close();
-    return { done: true, value: undefined };
-  }
-
-  [Symbol.asyncIterator](): this {
-    return this;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
-  }
 }
 
-/** A watch that nobody holds any more closes. Its source does not know it. */
-const abandoned = new FinalizationRegistry<Source>((source) => void source.close());
-
-/** What a watch reads from. */
-class Source {
-  readonly open: Promise<Outcome<NativeWatch>>;
-  revision = 0n;
-  readonly #handle: Handle;
-  readonly #ready: Update[] = [];
-  readonly #forget: () => void;
-  /** Ends the call that waits, whether for the opening or for updates. */
-  readonly #stop = new AbortController();
-  #turn: Promise<unknown> = Promise.resolve();
-  #held = true;
-
-  constructor(handle: Handle, range: RawRange, options: WatchOptions) {
-    this.#handle = handle;
-    handle.holder.hold();
-    const { start = "snapshot", filter = {} } = options;
-    const { signal } = options;
-    if (signal?.aborted) this.#stop.abort(signal.reason);
-    this.open = handle.port.call<NativeWatch>(handle.holder, this.#stop.signal, (id) => {
-      const timeoutMs = timeout(options);
-      handle.native.watch(id, {
-        range,
-        start: typeof start === "object" ? "after" : start,
-        ...(typeof start === "object" ? { after: revision(start.after, "start.after") } : {}),
-        latest: options.mode === "latest",
-        puts: filter.puts ?? true,
-        deletes: filter.deletes ?? true,
-        liveness: filter.liveness ?? false,
-        previous: options.previous === true,
-        minIntervalMs: milliseconds(options.minIntervalMs, "minIntervalMs") ?? 0,
-        ...(timeoutMs === undefined ? {} : { timeoutMs }),
-      });
-    });
-    this.#forget = onAbort(signal, () => {
-      this.#stop.abort(signal?.reason);
-      void this.close();
-    });
-    void this.open.then((outcome) => {
-      if (outcome.ok === true) this.revision = outcome.value.revision;
-      else this.#release();
-    });
-  }
-
-  /** The next update, or none at the end. Calls take turns. */
-  next(): Promise<Outcome<Update | undefined>> {
-    const turn = this.#turn.then(() => this.#take());
-    this.#turn = turn;
-    return turn;
-  }
-
-  async close(): Promise<void> {
-    if (!this.#stop.signal.aborted) this.#stop.abort(CLOSED);
-    this.#release();
-    const outcome = await this.open;
-    if (outcome.ok === true) outcome.value.close();
-  }
-
-  async #take(): Promise<Outcome<Update | undefined>> {
-    // Aborted by its signal, it says so even if updates wait.
-    if (this.#stop.signal.aborted) return this.#stopped();
-    if (this.#ready.length === 0) {
-      const opened = await this.open;
-      if (opened.ok !== true) return opened.ok === "aborted" ? this.#stopped(opened.reason) : opened;
-      const outcome = await this.#handle.port.call<RawUpdate[]>(this.#handle.holder, this.#stop.signal, (id) =>
-        opened.value.next(id),
-      );
-      if (outcome.ok === "aborted") return this.#stopped(outcome.reason);
-      if (outcome.ok === false) {
-        this.#release();
-        return outcome;
-      }
-      for (const update of outcome.value) this.#ready.push(new Update(update));
-    }
-    const update = this.#ready.shift();
-    if (update === undefined) this.#release();
-    else this.revision = update.revision;
-    return { ok: true, value: update };
-  }
-
-  #stopped(reason: unknown = this.#stop.signal.reason): Outcome<undefined> {
-    return reason === CLOSED ? { ok: true, value: undefined } : { ok: "aborted", reason };
-  }
-
-  /** Once: an open watch keeps the process. */
-  #release(): void {
-    if (!this.#held) return;
-    this.#held = false;
-    this.#forget();
-    this.#handle.holder.release();
-  }
+function settings(range: RawRange, options: WatchOptions): RawWatchSettings {
+  const { start = "snapshot", filter = {} } = options;
+  const timeoutMs = timeout(options);
+  return {
+    range,
+    start: typeof start === "object" ? "after" : start,
+    ...(typeof start === "object" ? { after: revision(start.after, "start.after") } : {}),
+    latest: options.mode === "latest",
+    puts: filter.puts ?? true,
+    deletes: filter.deletes ?? true,
+    liveness: filter.liveness ?? false,
+    previous: options.previous === true,
+    minIntervalMs: milliseconds(options.minIntervalMs, "minIntervalMs") ?? 0,
+    ...(timeoutMs === undefined ? {} : { timeoutMs }),
+  };
 }
-
-/** The reason for which a watch that was simply closed stops. */
-const CLOSED = Symbol("closed");

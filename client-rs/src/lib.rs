@@ -59,7 +59,7 @@ pub use value::Value;
 pub use watch::{Watch, Watches};
 
 pub use hither_client_core::{
-    Endpoint, Enrolment, Error, Instance, InstanceFilter, Invalid, Metrics, NoInstances, Options, ServiceEndpoint,
+    Delta, Endpoint, Enrolment, Error, Instance, InstanceFilter, Invalid, Metrics, NoInstances, Options, ServiceEndpoint,
     ServiceView, SessionState, Source, Status as InstanceStatus, Update, UpdateKind, Url, ViewState, format_duration,
     parse_duration,
 };
