@@ -66,7 +66,7 @@ test("the native half has what its types say", () => {
   const native = require("@hither/client-linux-x64-gnu");
   const source = readFileSync(join(process.env.HITHER_REPOSITORY, "bindings-node/ts/native.ts"), "utf8");
   const said = (type) => {
-    const body = new RegExp(`export interface ${type} \\{\\n([^]*?)\\n\\}`).exec(source)[1];
+    const body = new RegExp(`export interface ${type} \\{\\n([^]*?)\\n\\}`).exec(source)?.[1] ?? "";
     return [...body.matchAll(/^  (?:readonly )?(\w+)(?=[(:])/gm)].map((match) => match[1]).sort();
   };
   const has = (of) => Object.getOwnPropertyNames(of.prototype).filter((name) => name !== "constructor").sort();
@@ -74,7 +74,7 @@ test("the native half has what its types say", () => {
   for (const name of classes) {
     assert.deepEqual(said(name === "Port" ? "NativePort" : name), has(native[name]), name);
   }
-  assert.deepEqual([...classes, ...said("Native")].sort(), [...Object.keys(native), "Port"].sort());
+  assert.deepEqual(new Set([...classes, ...said("Native")]), new Set(Object.keys(native)));
 });
 
 test("types hold in a strict project, as an ES module and as CommonJS", async () => {
