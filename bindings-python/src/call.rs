@@ -12,6 +12,7 @@ use hither::Error;
 use pyo3::prelude::*;
 
 use crate::client::Core;
+use crate::convert::Seconds;
 use crate::errors::Failure;
 use crate::port::Port;
 use crate::process;
@@ -137,5 +138,26 @@ pub(crate) fn panic_in_a_task(py: Python<'_>, waiter: Waiter<'_>, core: &Core) -
 impl Brought for () {
     fn into_python(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         Ok(py.None())
+    }
+}
+
+/// Waits no longer than this: `None` if it was not done by then.
+pub(crate) async fn within<T>(timeout: Option<Seconds>, future: impl Future<Output = T>) -> Option<T> {
+    match timeout {
+        Some(Seconds(timeout)) => tokio::time::timeout(timeout, future).await.ok(),
+        None => Some(future.await),
+    }
+}
+
+/// A wait: `None` if its time passed.
+impl Brought for Option<bool> {
+    fn into_python(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.map_or_else(|| Ok(py.None()), |there| there.into_python(py))
+    }
+}
+
+impl Brought for bool {
+    fn into_python(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(self.into_pyobject(py)?.to_owned().into_any().unbind())
     }
 }

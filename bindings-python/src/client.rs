@@ -11,6 +11,7 @@ use crate::call::{Waiter, run};
 use crate::errors::Failure;
 use crate::port::Port;
 use crate::process::{self, Owned};
+use crate::registry::Shown;
 use crate::settings;
 use crate::states::States;
 
@@ -25,13 +26,14 @@ pub(crate) struct Core {
 /// A connected client, and its number among those that are said goodbye for when the program ends.
 struct Inner {
     client: Client,
+    shown: Arc<Shown>,
     remembered: Mutex<Option<u64>>,
 }
 
 impl Inner {
     fn new(client: Client) -> Self {
         let remembered = process::peek().map(|process| process.remember(client.clone()));
-        Self { client, remembered: Mutex::new(remembered) }
+        Self { client, shown: Arc::default(), remembered: Mutex::new(remembered) }
     }
 
     fn forget(&self) {
@@ -58,6 +60,11 @@ impl Core {
         let inner = self.inner()?;
         process::current()?;
         Ok(&inner.client)
+    }
+
+    /// The instances that it has shown.
+    pub(crate) fn shown(&self) -> Result<Arc<Shown>, Failure> {
+        Ok(Arc::clone(&self.inner()?.shown))
     }
 
     /// Where the answers to a loop's client go.

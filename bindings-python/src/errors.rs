@@ -50,6 +50,12 @@ impl Failure {
                     details.set_item("leader", leader.node.0)?;
                     details.set_item("leader_address", &leader.address)?;
                 }
+                if let Some(none) = error.no_instances() {
+                    details.set_item("service", &*none.service)?;
+                    details.set_item("known", none.known)?;
+                    details.set_item("suspect", none.suspect)?;
+                    details.set_item("age", none.age.map(|age| age.as_secs_f64()))?;
+                }
                 CORE.import(py, "hither.errors", "from_core")?.call1((
                     code.number(),
                     code.name(),

@@ -6,7 +6,7 @@ use hither::{Error, ErrorCode, LeaseId};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use crate::call::{Waiter, run, run_on};
+use crate::call::{Waiter, run, run_on, within};
 use crate::client::Core;
 use crate::convert::Seconds;
 use crate::errors::Failure;
@@ -74,14 +74,17 @@ impl Lease {
         Ok(self.held()?.lease.lock().as_ref().is_none_or(hither::Lease::is_lost))
     }
 
-    /// Waits until it must be taken as lost, or is revoked.
-    fn lost(&self, py: Python<'_>, waiter: Waiter<'_>) -> PyResult<Py<PyAny>> {
+    /// Waits until it must be taken as lost, or is revoked: false if the time passed.
+    #[pyo3(signature = (waiter, timeout))]
+    fn lost(&self, py: Python<'_>, waiter: Waiter<'_>, timeout: Option<Seconds>) -> PyResult<Py<PyAny>> {
         let lost = self.held()?.lease.lock().as_ref().map(hither::Lease::lost);
         run_on(self.port.as_ref(), waiter, py, async move {
-            if let Some(lost) = lost {
-                lost.await;
-            }
-            Ok(())
+            let lost = async {
+                if let Some(lost) = lost {
+                    lost.await;
+                }
+            };
+            Ok(within(timeout, lost).await.is_some())
         })
     }
 

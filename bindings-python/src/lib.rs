@@ -17,6 +17,7 @@ mod lease;
 mod logs;
 mod port;
 mod process;
+mod registry;
 mod settings;
 mod states;
 mod txn;
@@ -42,6 +43,10 @@ mod _native {
     use super::port::Port;
     #[pymodule_export]
     use super::process::shutdown;
+    #[pymodule_export]
+    use super::registry::{
+        Followed, Picker, Registration, ServiceWatch, View, discover, pick, services, view_now, wait_for,
+    };
     #[pymodule_export]
     use super::states::States;
     #[pymodule_export]

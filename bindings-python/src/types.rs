@@ -33,6 +33,16 @@ impl Class {
     ) -> PyResult<Bound<'py, PyAny>> {
         self.class.import(py, "hither._types", self.name)?.call1(arguments)
     }
+
+    /// What its class method makes.
+    pub(crate) fn call_method<'py>(
+        &self,
+        py: Python<'py>,
+        method: &str,
+        arguments: impl pyo3::call::PyCallArgs<'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.class.import(py, "hither._types", self.name)?.call_method1(method, arguments)
+    }
 }
 
 static ENTRY: Class = Class::named("Entry");

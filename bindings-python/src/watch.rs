@@ -1,5 +1,6 @@
 //! Watches.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
@@ -9,7 +10,7 @@ use hither::{Error, ErrorCode, Filter, Mode, Revision, Start, Update};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use crate::call::{Brought, Waiter, run_on};
+use crate::call::{Waiter, run_on, within};
 use crate::client::Core;
 use crate::convert::{Keys, Seconds};
 use crate::errors::Failure;
@@ -24,13 +25,26 @@ pub(crate) struct Watch {
     port: Option<Py<Port>>,
 }
 
-/// The open watch; none once it was closed.
-type Slot = OnceLock<Mutex<Option<hither::Watch>>>;
+#[derive(Default)]
+struct Slot {
+    /// The open watch; none once it was closed.
+    watch: OnceLock<Mutex<Option<hither::Watch>>>,
+    /// What a wait brought and nobody has taken: a wait that is cancelled loses nothing.
+    kept: Mutex<VecDeque<Result<Update, Error>>>,
+}
 
-impl Watch {
-    fn open_one(&self) -> Result<&Mutex<Option<hither::Watch>>, Failure> {
-        let open = self.slot.get()?.get();
-        open.ok_or_else(|| Error::new(ErrorCode::Closed, "the watch is not open").into())
+impl Slot {
+    fn open(&self) -> Result<&Mutex<Option<hither::Watch>>, Failure> {
+        self.watch.get().ok_or_else(|| Error::new(ErrorCode::Closed, "the watch is not open").into())
+    }
+
+    /// The next update, if it is there or once it is.
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Option<Result<Update, Error>>> {
+        if let Some(kept) = self.kept.lock().pop_front() {
+            return Poll::Ready(Some(kept));
+        }
+        let Some(mut watch) = self.watch.get().map(Mutex::lock) else { return Poll::Ready(None) };
+        watch.as_mut().map_or(Poll::Ready(None), |watch| watch.poll_next_unpin(context))
     }
 }
 
@@ -77,56 +91,50 @@ impl Watch {
         run_on(self.port.as_ref(), waiter, py, async move {
             let watch = watches.await?;
             // A second one has no place, and is closed here.
-            let _ = slot.set(Mutex::new(Some(watch)));
+            let _ = slot.watch.set(Mutex::new(Some(watch)));
             Ok(())
         })
     }
 
     /// The next update if it is here already: no waiting, no loop.
     fn poll(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let mut watch = self.open_one()?.lock();
-        let Some(watch) = watch.as_mut() else { return Ok(None) };
-        match watch.poll_next_unpin(&mut Context::from_waker(Waker::noop())) {
+        let slot = self.slot.get()?;
+        slot.open()?;
+        match slot.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Some(Ok(update))) => types::update(py, &update).map(Some),
             Poll::Ready(Some(Err(error))) => Err(Failure::Core(error).into()),
             Poll::Ready(None) | Poll::Pending => Ok(None),
         }
     }
 
-    /// The next update; none once the watch has ended.
-    fn next(&self, py: Python<'_>, waiter: Waiter<'_>) -> PyResult<Py<PyAny>> {
-        self.open_one()?;
+    /// Waits until there is something to poll: false once the watch has ended, none if the time passed.
+    #[pyo3(signature = (waiter, timeout))]
+    fn wait(&self, py: Python<'_>, waiter: Waiter<'_>, timeout: Option<Seconds>) -> PyResult<Py<PyAny>> {
         let slot = Arc::clone(self.slot.get()?);
+        slot.open()?;
         run_on(self.port.as_ref(), waiter, py, async move {
-            poll_fn(|context| {
-                let Some(mut watch) = slot.get().map(Mutex::lock) else { return Poll::Ready(None) };
-                watch.as_mut().map_or(Poll::Ready(None), |watch| watch.poll_next_unpin(context))
-            })
-            .await
-            .transpose()
-            .map(Next)
+            let next = within(timeout, poll_fn(|context| slot.poll(context))).await;
+            Ok(next.map(|next| {
+                let some = next.is_some();
+                slot.kept.lock().extend(next);
+                some
+            }))
         })
     }
 
     /// The revision up to which everything was told.
     fn revision(&self) -> Result<u64, Failure> {
-        Ok(self.open_one()?.lock().as_ref().map_or(Revision::ZERO, hither::Watch::revision).0)
+        Ok(self.slot.get()?.open()?.lock().as_ref().map_or(Revision::ZERO, hither::Watch::revision).0)
     }
 
     /// Closes it. In a forked child there is nothing to close.
     fn close(&self) {
-        if let Ok(open) = self.open_one() {
-            let closed = open.lock().take();
+        let Ok(slot) = self.slot.get() else { return };
+        if let Some(watch) = slot.watch.get() {
+            let closed = watch.lock().take();
             drop(closed);
         }
-    }
-}
-
-struct Next(Option<Update>);
-
-impl Brought for Next {
-    fn into_python(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.0.map_or_else(|| Ok(py.None()), |update| types::update(py, &update))
+        slot.kept.lock().clear();
     }
 }
 

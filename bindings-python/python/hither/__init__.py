@@ -18,12 +18,18 @@ from ._client import Client, connect
 from ._kv import Kv
 from ._lease import Lease, Leases
 from ._opening import Opening
+from ._registry import Registration, Service, ServiceWatch
 from ._types import (
     Applied,
     DeleteEvent,
     DeleteReply,
+    Endpoint,
     Entry,
     Event,
+    Filter,
+    Instance,
+    InstanceStatus,
+    Invalid,
     Key,
     KeyRange,
     LeaseGrant,
@@ -32,9 +38,13 @@ from ._types import (
     LeaseState,
     Listing,
     LivenessEvent,
+    Policy,
     PutEvent,
     PutReply,
+    RegistrationState,
     Seconds,
+    ServiceUpdate,
+    ServiceView,
     Stamp,
     State,
     TxnReply,
@@ -42,8 +52,9 @@ from ._types import (
     Update,
     UpdateKind,
     Value,
+    ViewState,
 )
-from ._watch import Stream, Subscription, Watch
+from ._watch import States, Stream, Subscription, Watch
 from .errors import *  # noqa: F403
 
 __version__ = _native.__version__

@@ -11,8 +11,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from . import _native
 from ._bridge import Caller
-from ._types import Event, Key, KeyRange, Seconds, Update
-from .errors import InvalidArgumentError
+from ._types import Event, Key, KeyRange, Seconds, State, Update
+from .errors import HitherTimeoutError, InvalidArgumentError
 
 T = TypeVar("T")
 Self = TypeVar("Self", bound="Stream[Any]")
@@ -27,8 +27,13 @@ class Source(Protocol):
     """What the native module gives steps with."""
 
     def poll(self) -> Any: ...
-    def next(self, waiter: Any, /) -> Any: ...
+    def wait(self, waiter: Any, timeout: Seconds | None, /) -> Any: ...
     def close(self) -> None: ...
+
+
+def nothing_came() -> HitherTimeoutError:
+    """What a wait whose time has passed raises."""
+    return HitherTimeoutError("nothing came in time", code="Timeout", number=6003, retryable=True)
 
 
 class Stream(Generic[T]):
@@ -37,13 +42,12 @@ class Stream(Generic[T]):
     It ends when the loop over it is left and nothing else holds it, with `aclose`, or with the client.
     """
 
-    __slots__ = ("_call", "_opened", "_source", "_taken", "_open", "__weakref__")
+    __slots__ = ("_call", "_open", "_source", "_taken", "__weakref__")
 
-    def __init__(self, call: Caller, source: Source, open: Callable[..., Any]) -> None:
+    def __init__(self, call: Caller, source: Source, open: Callable[..., Any] | None = None) -> None:
         self._call = call
         self._source = source
-        self._open: Callable[..., Any] | None = open
-        self._opened: asyncio.Future[None] | None = None
+        self._open = open
         self._taken = 0
 
     async def _begin(self) -> None:
@@ -70,19 +74,27 @@ class Stream(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        if self._open is not None:
-            await self._begin()
-        if self._taken < _TAKEN_MAX:
-            step = self._source.poll()
-            if step is not None:
-                self._taken += 1
-                return step  # type: ignore[no-any-return]
-        else:
-            await asyncio.sleep(0)
-        self._taken = 0
-        step = await self._call(self._source.next)
+        step = await self.next()
         if step is None:
             raise StopAsyncIteration
+        return step
+
+    async def next(self, *, timeout: Seconds | None = None) -> T | None:
+        """The next step; `None` once it has ended. After `timeout`, `HitherTimeoutError`, and nothing is lost by it, nor by
+        cancelling: what came is there for the next one."""
+        if self._open is not None:
+            await self._begin()
+        if self._taken == _TAKEN_MAX:
+            self._taken = 0
+            await asyncio.sleep(0)
+        while (step := self._source.poll()) is None:
+            self._taken = 0
+            there = await self._call(self._source.wait, timeout)
+            if there is None:
+                raise nothing_came()
+            if not there:
+                return None
+        self._taken += 1
         return step  # type: ignore[no-any-return]
 
     def close(self) -> None:
@@ -158,6 +170,12 @@ class Subscription:
 async def _maybe(result: Any) -> None:
     if inspect.isawaitable(result):
         await result
+
+
+class States(Stream[State]):
+    """The states of a client: the one now, and then as it changes, up to `closed`. It may skip one that did not last."""
+
+    __slots__ = ()
 
 
 class Watch(Stream[Update]):

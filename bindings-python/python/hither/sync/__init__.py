@@ -12,6 +12,20 @@ from __future__ import annotations
 from ._client import Client, connect
 from ._kv import Kv
 from ._lease import Lease, Leases
-from ._watch import Stream, Subscription, Watch
+from ._registry import Registration, Service, ServiceWatch
+from ._watch import States, Stream, Subscription, Watch
 
-__all__ = ["Client", "Kv", "Lease", "Leases", "Stream", "Subscription", "Watch", "connect"]
+__all__ = [
+    "Client",
+    "Kv",
+    "Lease",
+    "Leases",
+    "Registration",
+    "Service",
+    "ServiceWatch",
+    "States",
+    "Stream",
+    "Subscription",
+    "Watch",
+    "connect",
+]

@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 
+from .. import _native
+from .._picks import Picks
+from .._registry import record
 from .._settings import settings
-from .._types import Key, KeyRange, Seconds, State
+from .._types import Filter, Instance, Key, KeyRange, Policy, Seconds, ServiceView, State
+from ..op import HasId
 from ._caller import Caller
 from ._kv import Kv
 from ._lease import Lease, Leases
-from ._watch import Watch
+from ._registry import Registration, Service, ServiceWatch, discover, wait_for, watch_service
+from ._watch import States, Watch
 
 
 def connect(
@@ -83,7 +88,7 @@ class Client:
     Leaving its `with`, or `close`, says goodbye: its leases end at once.
     """
 
-    __slots__ = ("_call", "_closed", "kv", "leases", "__weakref__")
+    __slots__ = ("_call", "_closed", "_picks", "kv", "leases", "__weakref__")
 
     kv: Kv
     """Keys."""
@@ -93,6 +98,7 @@ class Client:
     def __init__(self, call: Caller) -> None:
         self._call = call
         self._closed = False
+        self._picks = Picks()
         self.kv = Kv(call)
         self.leases = Leases(call)
 
@@ -102,15 +108,9 @@ class Client:
         session is over, and the leases bound to it; the next write opens another) or `closed`."""
         return self._call.core.state()
 
-    def states(self) -> Iterator[State]:
+    def states(self) -> States:
         """The state now, and then as it changes, up to `closed`. It may skip one that did not last."""
-        state = self.state
-        states = self._call.core.states()
-        while True:
-            yield state
-            if state == "closed":
-                return
-            state = self._call(states.next)
+        return States(self._call, self._call.core.states())
 
     @property
     def namespace(self) -> str:
@@ -161,6 +161,102 @@ class Client:
             min_interval=min_interval,
             timeout=timeout,
         )
+
+    def register(
+        self,
+        service: str,
+        *,
+        port: int | None = None,
+        address: str | None = None,
+        scheme: str | None = None,
+        endpoints: Iterable[str] = (),
+        id: str | None = None,
+        version: str | None = None,
+        tags: Iterable[str] = (),
+        metadata: Mapping[str, str] | None = None,
+        zone: str | None = None,
+        region: str | None = None,
+        weight: int | None = None,
+        ttl: Seconds | None = None,
+        lease: int | HasId | None = None,
+        permanent: bool = False,
+    ) -> Registration:
+        """Registers an instance of a service: `with client.register("api", port=8080) as registration:`.
+
+        It listens on `port` at `address`, which is found by itself if it is not given, and speaks `scheme` (`http`); or at
+        `endpoints` such as `grpc://10.0.0.5:9000`. `id` is a UUIDv7 unless given; one that is registered already is
+        replaced. It lives for as long as the client is heard of, and `ttl` (10 s) longer; or as long as `lease`; or, if it
+        is `permanent`, until it is deregistered.
+        """
+        fields = record(
+            id,
+            port,
+            address,
+            scheme,
+            endpoints,
+            version,
+            tags,
+            metadata,
+            zone,
+            region,
+            weight,
+            ttl,
+            lease,
+            permanent,
+        )
+        return Registration.register(self._call, service, fields)
+
+    def discover(
+        self,
+        service: str,
+        *,
+        filter: Filter | None = None,
+        max_staleness: Seconds | None = None,
+        timeout: Seconds | None = None,
+    ) -> ServiceView:
+        """The instances of a service. The first call subscribes to it and waits for its state; from then on the answer is
+        local, and stays so when every server is gone: the view says how old it is. A view older than `max_staleness` is
+        waited for to be confirmed, and refused with `TooStaleError` if it is not in time."""
+        return discover(self._call, service, filter, max_staleness, timeout)
+
+    def wait_for(
+        self, service: str, count: int = 1, *, filter: Filter | None = None, timeout: Seconds | None = None
+    ) -> ServiceView:
+        """Waits until a service has at least `count` instances that work."""
+        return wait_for(self._call, service, count, filter, timeout)
+
+    def services(self) -> dict[str, int]:
+        """The services that have instances, and how many."""
+        services: dict[str, int] = self._call(_native.services, self._call.core)
+        return services
+
+    def view(self, service: str) -> ServiceView | None:
+        """The view of a service as it is known here now; `None` if this client does not follow it, or has heard nothing of
+        it yet. Local and immediate."""
+        view = _native.view_now(self._call.core, service)
+        return None if view is None else ServiceView(view)
+
+    def pick(self, service: str, policy: Policy = "round_robin", *, filter: Filter | None = None) -> Instance:
+        """Picks an instance out of the view of a service: local, immediate, never waiting. The first pick of a service that
+        this client does not follow yet begins to, and fails with `NoInstancesError`; `discover` or `wait_for` before it
+        waits. Those that want traffic are picked; if there are none, those that are merely silent are tried."""
+        return self._picks.pick(self._call.core, service, policy, filter)
+
+    def service(self, name: str) -> Service:
+        """A handle to a service, whose view is kept up to date while it is held."""
+        return Service(self._call, self._picks, name)
+
+    def watch_service(
+        self,
+        service: str,
+        *,
+        filter: Filter | None = None,
+        min_interval: Seconds | None = None,
+        timeout: Seconds | None = None,
+    ) -> ServiceWatch:
+        """Follows the instances of a service: first all of them, then every change. What happens within `min_interval` is
+        told as one."""
+        return watch_service(self._call, service, filter, min_interval, timeout)
 
     def close(self) -> None:
         """Leaves: what waits fails with `ClosedError`, watches end, the session and its leases end at the server now.

@@ -45,11 +45,12 @@ class Lease:
         """Whether it must be taken as lost, or was revoked."""
         return self._native.is_lost
 
-    def lost(self) -> None:
-        """Waits, in this thread, until it must be taken as lost: it was revoked, its session ended, or no server has confirmed it for so
+    def lost(self, *, timeout: Seconds | None = None) -> bool:
+        """Waits until it must be taken as lost: it was revoked, its session ended, or no server has confirmed it for so
         long that it may end soon. That is *before* the server lets it end: whoever holds something by a lease stops now.
-        A lost lease never comes back."""
-        self._call(self._native.lost)
+        A lost lease never comes back. `False` if `timeout` passed instead."""
+        lost: bool = self._call(self._native.lost, timeout)
+        return lost
 
     def revoke(self) -> int:
         """Ends it now and deletes its keys: how many. 0 if it was revoked before."""

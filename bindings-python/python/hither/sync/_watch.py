@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from .. import _native
-from .._types import Event, Key, KeyRange, Seconds, Update
-from .._watch import Source, watched
+from .._types import Event, Key, KeyRange, Seconds, State, Update
+from .._watch import Source, nothing_came, watched
 from ._caller import Caller
 
 T = TypeVar("T")
@@ -43,11 +43,20 @@ class Stream(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        step = self._source.poll()
+        step = self.next()
         if step is None:
-            step = self._call(self._source.next)
-            if step is None:
-                raise StopIteration
+            raise StopIteration
+        return step
+
+    def next(self, *, timeout: Seconds | None = None) -> T | None:
+        """The next step; `None` once it has ended. After `timeout`, `HitherTimeoutError`, and nothing is lost by it, nor by
+        what a signal handler raises: what came is there for the next one."""
+        while (step := self._source.poll()) is None:
+            there = self._call(self._source.wait, timeout)
+            if there is None:
+                raise nothing_came()
+            if not there:
+                return None
         return step  # type: ignore[no-any-return]
 
     def close(self) -> None:
@@ -115,6 +124,12 @@ class Subscription:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class States(Stream[State]):
+    """The states of a client: the one now, and then as it changes, up to `closed`. It may skip one that did not last."""
+
+    __slots__ = ()
 
 
 class Watch(Stream[Update]):
