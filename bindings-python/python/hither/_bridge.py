@@ -14,7 +14,7 @@ from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 from . import _native
-from .errors import WrongLoopError
+from .errors import WrongLoopError, from_binding
 
 # Values hold nothing that holds their loop, so that a loop that is thrown away is gone, and its port with it.
 _ports: WeakKeyDictionary[asyncio.AbstractEventLoop, _native.Port] = WeakKeyDictionary()
@@ -74,6 +74,8 @@ class Caller:
         """Calls and waits. Cancelling the wait takes the call back in the core too."""
         loop = asyncio.get_running_loop()
         if loop is not self.loop:
+            if not self.core.is_here:
+                raise from_binding("Forked", "")
             raise WrongLoopError("this client belongs to another event loop: connect one in this loop", code="WrongLoop")
         future = loop.create_future()
         number = function(future, *arguments)
