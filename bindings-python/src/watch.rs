@@ -56,7 +56,7 @@ impl Watch {
         Ok(Self { slot: Owned::new(Arc::default()), port: core.port().map(|port| port.clone_ref(py)) })
     }
 
-    /// Opens it. Once. `start`: `snapshot`, `now`, or the revision after which to go on.
+    /// Opens it. Once. `start`: whether with the state as it is, or the revision after which to go on.
     #[pyo3(signature = (waiter, core, keys, start, latest, kinds, previous, min_interval, timeout))]
     #[allow(clippy::too_many_arguments)]
     fn open(
@@ -145,9 +145,10 @@ impl FromPyObject<'_, '_> for Begin {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
-        if let Ok(revision) = object.extract::<u64>() {
-            return Ok(Self(Start::After(Revision(revision))));
+        // A `bool` first: it is an `int` too.
+        if let Ok(snapshot) = object.extract::<bool>() {
+            return Ok(Self(if snapshot { Start::Snapshot } else { Start::Now }));
         }
-        Ok(Self(if object.is_truthy()? { Start::Snapshot } else { Start::Now }))
+        Ok(Self(Start::After(Revision(object.extract()?))))
     }
 }

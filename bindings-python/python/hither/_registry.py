@@ -143,11 +143,6 @@ class Registration:
         return self._native.epoch
 
     @property
-    def lease(self) -> int | None:
-        """The lease that it is tied to."""
-        return self._native.lease
-
-    @property
     def state(self) -> RegistrationState:
         """`registered`; `suspended`: no server answers, and it is still there as far as is known; `lost`: it must be taken
         as gone, and is declared again as soon as possible; or `deregistered`."""

@@ -71,12 +71,6 @@ impl Registration {
         Ok(self.registered()?.epoch().0)
     }
 
-    /// The lease that it is tied to.
-    #[getter]
-    fn lease(&self) -> Result<Option<u64>, Failure> {
-        Ok(self.registered()?.lease().map(|lease| lease.0))
-    }
-
     /// How it stands, as a word.
     #[getter]
     fn state(&self) -> Result<&'static str, Failure> {

@@ -11,7 +11,7 @@ from typing import Any
 import fork
 import hither
 import show
-from operations import Driver, Operation, in_thread
+from operations import Driver, Operation, in_thread, no_terminate
 
 
 class Aio:
@@ -60,8 +60,7 @@ class Aio:
             case "exit":
                 return await self.exit(self.driver.handles[request["on"]], args)
             case "worker":
-                if args.get("terminate"):
-                    raise NotImplementedError("a thread of Python is not terminated from outside")
+                no_terminate(args)
                 work = worker(args["url"], args["context"], args["key"])
                 return await asyncio.to_thread(in_thread, lambda: asyncio.run(work))
             case "fork":

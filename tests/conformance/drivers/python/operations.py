@@ -37,8 +37,8 @@ class Driver:
         return list(_OPERATIONS)
 
     def begin(self, request: dict[str, Any]) -> Operation:
-        on = request.get("on")
-        handle = self.handles[on] if on is not None else None
+        # What makes or ends a client may name one that is not there.
+        handle = self.handles.get(request.get("on"))
         args = request.get("args") or {}
         return _OPERATIONS[request["op"]](self, handle, args, request)
 
@@ -346,10 +346,15 @@ def answer_of(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {"ok": run()}
     except hither.HitherError as raised:
         return {"err": show.error(raised)}
-    except KeyError as missing:
-        return {"crash": f"there is no {missing}"}
+    except NotImplementedError as why:
+        return {"unsupported": str(why)}
     except Exception as raised:
         return {"crash": repr(raised)}
+
+
+def no_terminate(args: dict[str, Any]) -> None:
+    if args.get("terminate"):
+        raise NotImplementedError("a thread of Python is not terminated from outside")
 
 
 def in_thread(run: Callable[[], Any]) -> Any:

@@ -11,7 +11,7 @@ import fork
 import hither
 import hither.sync
 import show
-from operations import Driver, Operation, answer_of, in_thread
+from operations import Driver, Operation, answer_of, in_thread, no_terminate
 
 
 class Threads:
@@ -39,6 +39,7 @@ class Threads:
         args = request.get("args") or {}
         match request["op"]:
             case "worker":
+                no_terminate(args)
                 return in_thread(lambda: worker(args["url"], args["context"], args["key"]))
             case "fork":
                 client = self.driver.handles[request["on"]]
