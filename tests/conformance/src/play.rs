@@ -61,6 +61,9 @@ struct Asked {
     args: Map<String, Value>,
 }
 
+/// Operations of a driver's process, which are done on nothing.
+const OF_THE_PROCESS: [&str; 4] = ["connect", "probe", "reset", "worker"];
+
 /// An operation that nobody waits for yet.
 struct Started {
     asked: Asked,
@@ -139,7 +142,7 @@ impl Playing<'_> {
         self.judge_opening(&asked);
         let since = Instant::now();
         let player = self.stage.process(&asked.actor)?;
-        let (id, answering) = player.ask(&asked.op, Some(&asked.handle), asked.named.as_deref(), asked.args.clone());
+        let (id, answering) = player.ask(&asked.op, asked.on(), asked.named.as_deref(), asked.args.clone());
         self.started.insert(name, Started { asked, id, since, answering });
         Ok(())
     }
@@ -197,7 +200,7 @@ impl Playing<'_> {
         if asked.waits() && !args.contains_key("wait_ms") {
             args.insert("wait_ms".into(), milliseconds(within));
         }
-        let (_, answering) = player.ask(&asked.op, Some(&asked.handle), asked.named.as_deref(), args);
+        let (_, answering) = player.ask(&asked.op, asked.on(), asked.named.as_deref(), args);
         let patience = if asked.waits() { within + GRACE } else { within };
         Ok(answered(wait(answering, patience).await?))
     }
@@ -284,6 +287,11 @@ impl Playing<'_> {
 }
 
 impl Asked {
+    /// The handle to do it on, if it is done on one.
+    fn on(&self) -> Option<&str> {
+        (!OF_THE_PROCESS.contains(&self.op.as_str())).then_some(&*self.handle)
+    }
+
     /// Whether it waits for what may not come: then it is told for how long.
     fn waits(&self) -> bool {
         matches!(
