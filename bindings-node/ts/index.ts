@@ -26,6 +26,7 @@ export {
   type WaitForOptions,
   type WatchServiceOptions,
 } from "./services";
+export type { NextOptions } from "./source";
 export type { SessionState } from "./states";
 export type { Condition, Relation, Step, Txn } from "./txn";
 export {

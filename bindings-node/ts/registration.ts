@@ -123,6 +123,12 @@ export class Registered implements AsyncDisposable {
     return unwrap(outcome);
   }
 
+  /** Lets go of it: it is deregistered in the background, unless it hangs on a given lease or on nothing. */
+  release(): void {
+    this.#losses.end();
+    this.#native.release();
+  }
+
   /** Deregisters it, unless its client is closed, which has done so. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.state !== "deregistered") await this.deregister();
@@ -139,22 +145,34 @@ class Losses {
   #lost = false;
   #over = false;
   readonly #waiting = new Set<() => void>();
+  readonly #stop: () => void;
 
   constructor(handle: Handle, native: NativeRegistered) {
     handle.holder.hold();
     const listener = handle.port.listen((ok, lost) => {
-      this.#over = !ok || lost === undefined;
-      this.#lost = lost === true || this.#over;
-      if (this.#lost) {
-        for (const resolve of this.#waiting) resolve();
-        this.#waiting.clear();
-      }
-      if (this.#over) {
-        handle.port.unlisten(listener);
-        handle.holder.release();
-      }
+      if (!ok || lost === undefined) this.end();
+      else if (lost === true) this.#lose();
+      else this.#lost = false;
     });
+    this.#stop = () => {
+      handle.port.unlisten(listener);
+      handle.holder.release();
+    };
     native.follow(listener);
+  }
+
+  /** Once: it is over. */
+  end(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#stop();
+    this.#lose();
+  }
+
+  #lose(): void {
+    this.#lost = true;
+    for (const resolve of this.#waiting) resolve();
+    this.#waiting.clear();
   }
 
   async wait(signal: AbortSignal | undefined): Promise<void> {

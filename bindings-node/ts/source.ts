@@ -101,11 +101,18 @@ export class Source<Native extends NativeSource, Raw, Value> {
   }
 }
 
+/** Ends a wait for an update, and loses nothing by it. */
+export interface NextOptions {
+  signal?: AbortSignal | undefined;
+}
+
 /** An async iterable over a source, whose loop closes it. */
 export abstract class Reader<Native extends NativeSource, Raw, Value>
-  implements AsyncIterableIterator<Value>, AsyncDisposable
+  implements AsyncIterableIterator<Value, undefined, NextOptions | undefined>, AsyncDisposable
 {
   readonly #source: Source<Native, Raw, Value>;
+  /** What was asked for by those who did not wait for it. */
+  readonly #left: Promise<Outcome<Value | undefined>>[] = [];
 
   /** @internal */
   constructor(source: Source<Native, Raw, Value>) {
@@ -118,9 +125,19 @@ export abstract class Reader<Native extends NativeSource, Raw, Value>
     return this.#source.open.then((outcome) => (unwrap(outcome), this));
   }
 
-  /** Waits for the next update. */
-  async next(): Promise<IteratorResult<Value, undefined>> {
-    const value = unwrap(await this.#source.next());
+  /** Waits for the next update. With a signal, who stops waiting loses nothing: the next call gets what came. */
+  async next({ signal }: NextOptions = {}): Promise<IteratorResult<Value, undefined>> {
+    signal?.throwIfAborted();
+    const asked = this.#left.shift() ?? this.#source.next();
+    let forget = (): void => {};
+    const stopped = new Promise<"stopped">((resolve) => (forget = onAbort(signal, () => resolve("stopped"))));
+    const outcome = signal === undefined ? await asked : await Promise.race([asked, stopped]);
+    forget();
+    if (outcome === "stopped") {
+      this.#left.unshift(asked);
+      throw signal?.reason;
+    }
+    const value = unwrap(outcome);
     return value === undefined ? { done: true, value: undefined } : { done: false, value };
   }
 

@@ -35,33 +35,35 @@ export class States {
     return () => this.#told.delete(tell);
   }
 
-  /** Each state to come; `closed` is the last. Waiting for one keeps the process running. */
-  async *changes(handle: Handle, signal: AbortSignal | undefined): AsyncGenerator<SessionState, void, undefined> {
+  /** Each state to come from now on; `closed` is the last. Waiting for one keeps the process running. */
+  changes(handle: Handle, signal: AbortSignal | undefined): AsyncGenerator<SessionState, void, undefined> {
     const waiting: SessionState[] = [];
     let wake = (): void => {};
+    const ended = this.last === "closed";
     const stop = this.tell((state) => {
       waiting.push(state);
       if (waiting.length > WAITING_MAX) waiting.shift();
       wake();
     });
     const forget = onAbort(signal, () => wake());
-    try {
-      let ended = this.last === "closed";
-      while (!ended) {
-        signal?.throwIfAborted();
-        const state = waiting.shift();
-        if (state === undefined) {
-          handle.holder.hold();
-          await new Promise<void>((resolve) => (wake = resolve));
-          handle.holder.release();
-          continue;
+    return (async function* () {
+      try {
+        while (!ended) {
+          signal?.throwIfAborted();
+          const state = waiting.shift();
+          if (state === undefined) {
+            handle.holder.hold();
+            await new Promise<void>((resolve) => (wake = resolve));
+            handle.holder.release();
+            continue;
+          }
+          yield state;
+          if (state === "closed") return;
         }
-        ended = state === "closed";
-        yield state;
+      } finally {
+        stop();
+        forget();
       }
-    } finally {
-      stop();
-      forget();
-    }
+    })();
   }
 }

@@ -13,7 +13,7 @@ import type {
   RawUpdate,
   RawWatchSettings,
 } from "./native";
-import { Reader, Source } from "./source";
+import { type NextOptions, Reader, Source } from "./source";
 import { bytes, Entry, text } from "./values";
 
 /** `signal` closes the watch whenever it is aborted; `timeoutMs` is for opening, an open watch has no deadline. */
@@ -168,8 +168,8 @@ export class Watch extends Reader<NativeWatch, RawUpdate[], Update> {
     return this.#position.revision;
   }
 
-  override async next(): Promise<IteratorResult<Update, undefined>> {
-    const next = await super.next();
+  override async next(options?: NextOptions): Promise<IteratorResult<Update, undefined>> {
+    const next = await super.next(options);
     if (next.done !== true) this.#position.revision = next.value.revision;
     return next;
   }
