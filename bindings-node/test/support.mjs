@@ -20,7 +20,8 @@ export class Server {
   static async start(context = {}) {
     const server = new Server();
     server.root = mkdtempSync(join(tmpdir(), "hither-node-"));
-    server.environment = { ...process.env, XDG_CONFIG_HOME: join(server.root, "config"), HITHER_URL: "" };
+    // Nothing else: a server takes what begins with HITHER_NODE_ for a setting of its own.
+    server.environment = { PATH: process.env.PATH, XDG_CONFIG_HOME: join(server.root, "config") };
     await server.run("0");
     context.after?.(() => server.remove());
     return server;
