@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -95,10 +95,15 @@ export async function eventually(what, ask, within = 10_000) {
   }
 }
 
+let scripts = 0;
+
 /** Runs a script in a process of its own. Returns its exit code, what it printed, and how long it took. */
 export async function run(script, { env = {}, args = [], signal } = {}) {
+  // A file of the project, so that it finds the installed package as anyone's would.
+  const file = join(import.meta.dirname, "..", `script-${process.pid}-${++scripts}.mjs`);
+  writeFileSync(file, script);
   const begin = performance.now();
-  const child = spawn(process.execPath, [...args, "--input-type=module", "-e", script], {
+  const child = spawn(process.execPath, [...args, file], {
     env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
@@ -111,8 +116,10 @@ export async function run(script, { env = {}, args = [], signal } = {}) {
   child.stderr.setEncoding("utf8").on("data", (text) => (err += text));
   const timer = setTimeout(() => child.kill("SIGKILL"), 30_000);
   const [code, killed] = await new Promise((resolve) => child.once("close", (...how) => resolve(how)));
+  const took = performance.now() - begin;
   clearTimeout(timer);
-  return { code, signal: killed, out, err, took: performance.now() - begin };
+  rmSync(file);
+  return { code, signal: killed, out, err, took };
 }
 
 /** A gauge or counter of the server's own. */
