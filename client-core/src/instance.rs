@@ -209,7 +209,8 @@ impl Instance {
     pub fn from_json(bytes: &[u8]) -> Result<Self, Refusal> {
         let instance: Self =
             serde_json::from_slice(bytes).map_err(|error| invalid(format!("this is no service record: {error}")))?;
-        instance.check()?;
+        instance.check_fields()?;
+        check_size(bytes.len())?;
         Ok(instance)
     }
 
@@ -225,6 +226,11 @@ impl Instance {
     /// # Errors
     /// `InvalidName` for the service or id, `InvalidArgument` for anything else; the detail names the field.
     pub fn check(&self) -> Result<(), Refusal> {
+        self.check_fields()?;
+        check_size(self.to_json().len())
+    }
+
+    fn check_fields(&self) -> Result<(), Refusal> {
         if self.schema == 0 {
             return Err(invalid("schema must be 1"));
         }
@@ -251,11 +257,6 @@ impl Instance {
             return Err(invalid(
                 "status: suspect is what the registry says of an instance, not the instance of itself",
             ));
-        }
-        let bytes = self.to_json().len();
-        if bytes > RECORD_BYTES_MAX {
-            let detail = format!("the record has {bytes} bytes, the limit is {RECORD_BYTES_MAX}");
-            return Err(Refusal::new(ErrorCode::ValueTooLarge, detail));
         }
         Ok(())
     }
@@ -354,6 +355,14 @@ fn check_word(field: &str, word: &str) -> Result<(), Refusal> {
         return Err(invalid(detail));
     }
     Ok(())
+}
+
+fn check_size(bytes: usize) -> Result<(), Refusal> {
+    if bytes <= RECORD_BYTES_MAX {
+        return Ok(());
+    }
+    let detail = format!("the record has {bytes} bytes, the limit is {RECORD_BYTES_MAX}");
+    Err(Refusal::new(ErrorCode::ValueTooLarge, detail))
 }
 
 fn at_most(field: &str, count: usize, limit: usize) -> Result<(), Refusal> {

@@ -34,6 +34,7 @@ pub mod context;
 mod driver;
 mod enrol;
 mod files;
+mod frameworks;
 mod identity;
 mod kv;
 mod lease;
@@ -47,6 +48,14 @@ mod watch;
 pub use admin::{ClientAdded, ClientAdds};
 pub use builder::{ClientBuilder, connect};
 pub use client::{Client, States};
+#[cfg(feature = "axum")]
+pub use frameworks::axum;
+#[cfg(feature = "reqwest")]
+pub use frameworks::reqwest;
+#[cfg(feature = "tonic")]
+pub use frameworks::tonic;
+#[cfg(feature = "tower")]
+pub use frameworks::tower;
 pub use identity::Identity;
 pub use kv::{Deletes, Gets, Puts, Ranges};
 pub use lease::Lease;

@@ -191,6 +191,12 @@ impl ServiceView {
         self.ready.suspect
     }
 
+    /// Those to choose from, by id: the instances that work or, if there are none, those that are merely silent.
+    #[must_use]
+    pub fn candidates(&self) -> &[Arc<Instance>] {
+        &self.ready.instances
+    }
+
     /// The instance whose turn it is: one after the other among those that want traffic, or, if there are none, among
     /// those that are merely silent. `number`: which turn.
     #[must_use]

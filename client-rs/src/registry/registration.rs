@@ -48,6 +48,12 @@ impl Registration {
         Self { instance, tie: Tie::Kept(INSTANCE_TTL), listens: None, error: None }
     }
 
+    /// Whether nothing was said of where it listens.
+    #[cfg(feature = "axum")]
+    pub(crate) fn listens_nowhere(&self) -> bool {
+        self.instance.endpoints.is_empty() && self.listens.is_none()
+    }
+
     /// Its id, unique in its service. One that is registered already is replaced.
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.instance.id = id.into();
