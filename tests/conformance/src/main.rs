@@ -8,6 +8,7 @@ mod faults;
 mod judge;
 mod language;
 mod matching;
+mod pages;
 mod play;
 mod report;
 mod requirements;
@@ -32,9 +33,6 @@ use crate::requirements::Known;
 use crate::run::{Outcome, Plan};
 use crate::scenario::Scenario;
 use crate::world::Folders;
-
-/// Where the documentation has its table.
-const PAGE: &str = "../../docs/support.md";
 
 #[derive(Parser)]
 #[command(about = "Plays the conformance scenarios in every language and judges them")]
@@ -73,7 +71,7 @@ struct RunArgs {
     /// Write the results here
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Write the table of docs/support.md; without it, a whole run checks that it is current
+    /// Write the tables of the documentation; without it, a whole run checks that they are current
     #[arg(long)]
     write: bool,
     /// Say of each run that it passed, and how long it took
@@ -156,14 +154,15 @@ async fn run_all(args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     let mut faults = report.faults();
     if faults.is_empty() && complete && !args.full {
-        let page = here(PAGE);
-        if args.write {
-            std::fs::write(&page, report.page()).with_context(|| format!("{}", page.display()))?;
-        } else if std::fs::read_to_string(&page).unwrap_or_default() != report.page() {
-            faults.push("docs/support.md is not what this run says: run it again with --write".to_owned());
+        for page in pages::of(&report)? {
+            if args.write {
+                page.write()?;
+            } else if !page.is_current() {
+                faults.push(format!("{} is not what this run says: run it again with --write", page.name));
+            }
         }
     } else if args.write {
-        faults.push("docs/support.md is written only after a whole run in every language that succeeded".to_owned());
+        faults.push("pages are written only after a whole run in every language that succeeded".to_owned());
     }
     for fault in &faults {
         println!("{fault}");

@@ -1,4 +1,4 @@
-//! What came of a run: for people, for programs, and the table in the documentation.
+//! What came of a run: for people, for programs, and the tables in the documentation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -192,53 +192,69 @@ impl<'a> Report<'a> {
         json!({ "scenarios": self.plan.scenarios.len(), "languages": languages, "runs": runs })
     }
 
-    /// The page of the documentation: counts and names, no times, so that two good runs make the same one.
+    /// The pages of the documentation: counts and names, no times, so that two good runs make the same ones.
     pub(crate) fn page(&self) -> String {
         let mut out = String::from(PREFACE);
-        let languages: Vec<Language> = self.languages().collect();
-        let header = |out: &mut String, first: &str| {
-            let titles: Vec<&str> = languages.iter().map(|language| language.title()).collect();
-            let _ = writeln!(out, "| {first} | {} |", titles.join(" | "));
-            let _ = writeln!(out, "|---|{}", "---|".repeat(titles.len()));
-        };
-        let row = |out: &mut String, first: &str, cells: Vec<String>| {
-            let _ = writeln!(out, "| {first} | {} |", cells.join(" | "));
-        };
         let mut areas: Vec<&str> = self.plan.scenarios.iter().map(|scenario| scenario.area.as_str()).collect();
         areas.dedup();
 
-        header(&mut out, "area");
-        let share = |language: Language, area: Option<&str>| {
-            let counts = self.counts(language, area);
-            let passed = counts.get(&Standing::Passes).copied().unwrap_or_default();
-            let all: usize = counts.values().sum();
-            if passed == all { format!("{passed}") } else { format!("{passed} of {all}") }
-        };
+        self.header(&mut out, "area");
         for area in &areas {
-            row(&mut out, area, languages.iter().map(|language| share(*language, Some(area))).collect());
+            self.row(&mut out, area, |language| self.share(language, Some(area)));
         }
-        row(&mut out, "**all**", languages.iter().map(|language| format!("**{}**", share(*language, None))).collect());
+        self.row(&mut out, "**all**", |language| format!("**{}**", self.share(language, None)));
 
         out.push_str(PAIRS);
-        header(&mut out, "");
+        self.header(&mut out, "");
         let pairs = self.pairs();
-        for first in &languages {
-            let cell = |second: &Language| pairs.get(&(*first, *second)).map_or(0, BTreeSet::len).to_string();
-            row(&mut out, first.title(), languages.iter().map(cell).collect());
+        for first in self.languages() {
+            let count = |second| pairs.get(&(first, second)).map_or(0, BTreeSet::len).to_string();
+            self.row(&mut out, first.title(), count);
         }
 
         out.push_str("\n## Scenarios\n");
         for area in &areas {
             let _ = writeln!(out, "\n### {area}\n");
-            header(&mut out, "scenario");
-            for (index, scenario) in self.plan.scenarios.iter().enumerate() {
-                if scenario.area == *area {
-                    let signs = languages.iter().map(|language| self.standing(index, *language).sign().to_owned());
-                    row(&mut out, &scenario.title, signs.collect());
-                }
+            self.header(&mut out, "scenario");
+            for (index, scenario) in self.plan.scenarios.iter().enumerate().filter(|(_, one)| one.area == *area) {
+                self.row(&mut out, &scenario.title, |language| self.standing(index, language).sign().to_owned());
             }
         }
         out
+    }
+
+    /// What the README says of it.
+    pub(crate) fn block(&self) -> String {
+        let mut out = String::from("\n");
+        self.header(&mut out, "");
+        self.row(&mut out, "scenarios passed", |language| self.share(language, None));
+        let pairs = self.pairs();
+        let with_others = |language: Language| {
+            let of = |pair: &(Language, Language)| pair.0 == language || pair.1 == language;
+            let scenarios: BTreeSet<_> = pairs.iter().filter(|(pair, _)| of(pair)).flat_map(|(_, all)| all).collect();
+            scenarios.len().to_string()
+        };
+        self.row(&mut out, "of these together with another process", with_others);
+        out.push('\n');
+        out
+    }
+
+    fn header(&self, out: &mut String, first: &str) {
+        let titles: Vec<&str> = self.languages().map(Language::title).collect();
+        let _ = writeln!(out, "| {first} | {} |", titles.join(" | "));
+        let _ = writeln!(out, "|---|{}", "---|".repeat(titles.len()));
+    }
+
+    fn row(&self, out: &mut String, first: &str, cell: impl Fn(Language) -> String) {
+        let cells: Vec<String> = self.languages().map(cell).collect();
+        let _ = writeln!(out, "| {first} | {} |", cells.join(" | "));
+    }
+
+    fn share(&self, language: Language, area: Option<&str>) -> String {
+        let counts = self.counts(language, area);
+        let passed = counts.get(&Standing::Passes).copied().unwrap_or_default();
+        let all: usize = counts.values().sum();
+        if passed == all { passed.to_string() } else { format!("{passed} of {all}") }
     }
 }
 
@@ -247,8 +263,7 @@ const PREFACE: &str = "\
 
 Made from the results of the conformance suite by `scripts/conformance --write`; without `--write` the same script fails
 if this page says something else. Each number counts the scenarios that passed, played by a driver of that language
-against real servers. What makes no sense in a language (a fork outside
-Python) is not counted as passed.
+against real servers. What makes no sense in a language (a fork outside Python) is not counted as passed.
 
 ";
 
