@@ -1,9 +1,9 @@
 //! Where a JavaScript environment and the runtime meet: a queue of outcomes, and one wake-up for however many wait.
 //!
-//! JavaScript gives each call a number and keeps its promise under it. The outcome waits here, in Rust's own terms, until
-//! JavaScript's thread drains it and turns it into values. The threadsafe function carries no data, so its unbounded
-//! queue holds one wake-up at most; it is weak, so that an idle client does not keep the process: while something is
-//! pending, a timer on the other side does.
+//! JavaScript gives each call a number and keeps its promise under it. The outcome waits here, in Rust's own terms,
+//! until JavaScript's thread drains it and turns it into values. The threadsafe function carries no data, so its
+//! unbounded queue holds one wake-up at most; it is weak, so that an idle client does not keep the process: while
+//! something is pending, a timer on the other side does.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;

@@ -1,8 +1,8 @@
 //! Finding services: JavaScript's copy of a view, kept by differences, and picking out of it.
 //!
 //! Which instance is picked and which a filter lets through is decided in the core; this side names them by their place
-//! in the list that JavaScript was told last. Views are told only when JavaScript asks, on its own thread, so that it has
-//! always applied what was told before.
+//! in the list that JavaScript was told last. Views are told only when JavaScript asks, on its own thread, so that it
+//! has always applied what was told before.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -329,8 +329,8 @@ fn update(update: Option<ServiceUpdate>) -> Tell {
     })
 }
 
-/// `[added, changed, removed, revision, state, source, invalid, view]`; of the first two records and epochs, of the third
-/// ids.
+/// `[added, changed, removed, revision, state, source, invalid, view]`; of the first two records and epochs, of the
+/// third ids.
 fn difference<'env>(env: &'env Env, view: &Arc<ServiceView>, delta: &Delta) -> napi::Result<Unknown<'env>> {
     let removed: Vec<&str> = delta.removed.iter().map(|instance| instance.id.as_str()).collect();
     let mut invalid = env.create_array(0)?;

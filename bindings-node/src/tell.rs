@@ -1,5 +1,5 @@
-//! What the core brings, as JavaScript takes it: flat tuples, from which the TypeScript makes objects of its classes. An
-//! object made here would cost a look-up per property and have another shape each time.
+//! What the core brings, as JavaScript takes it: flat tuples, from which the TypeScript makes objects of its classes.
+//! An object made here would cost a look-up per property and have another shape each time.
 
 use std::error::Error as _;
 use std::time::Duration;

@@ -1,5 +1,6 @@
-// The code in docs/node.md and in the package's own page, from top to bottom: each block is a module in a process of its
-// own, beside a server for the page. `// prints:` says what it writes. One marked `runs` goes on until it is told to end.
+// The code in docs/node.md and in the package's own page, from top to bottom: each block is a module in a process of
+// its own, beside a server for the page. `// prints:` says what it writes. One marked `runs` goes on until it is told
+// to end.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -20,7 +21,10 @@ for (const page of ["docs/node.md", "bindings-node/README.md"]) {
       assert.equal(language, "js", "a block of another language would not be run");
       const runs = info.trim() === "runs";
       const prints = [...code.matchAll(/\/\/ prints: (.*)$/gm)].map(([, line]) => `${line}\n`).join("");
-      const result = await run(`${code}${runs ? 'console.log("now");' : ""}`, { env, ...(runs ? { signal: "SIGTERM" } : {}) });
+      const result = await run(`${code}${runs ? 'console.log("now");' : ""}`, {
+        env,
+        ...(runs ? { signal: "SIGTERM" } : {}),
+      });
       const ended = runs ? [null, "SIGTERM"] : [0, null];
       assert.deepEqual([result.code, result.signal, result.err], [...ended, ""], code);
       assert.equal(result.out, runs ? `${prints}now\n` : prints, code);

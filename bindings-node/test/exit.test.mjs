@@ -23,9 +23,12 @@ describe("the end of a process", () => {
   const clean = (result, code = 0) => assert.deepEqual([result.code, result.signal, result.err], [code, null, ""]);
 
   test("an idle client does not keep it, what is awaited at the top does", async () => {
-    const result = await run(`${start} await client.kv.put("a", "b"); console.log((await client.kv.get("a")).text());`, {
-      env,
-    });
+    const result = await run(
+      `${start} await client.kv.put("a", "b"); console.log((await client.kv.get("a")).text());`,
+      {
+        env,
+      },
+    );
     clean(result);
     assert.equal(result.out, "b\n");
     assert.ok(result.took < 5_000, `${result.took} ms`);
@@ -52,8 +55,8 @@ describe("the end of a process", () => {
     for (const free of [
       'client.watch("a"); client.unref();',
       'client.unref(); client.watch("a").next(); await 0;',
-      'const lease = await client.lease(10_000); await lease.revoke();',
-      'const lease = await client.lease(10_000); lease.release();',
+      "const lease = await client.lease(10_000); await lease.revoke();",
+      "const lease = await client.lease(10_000); lease.release();",
       'const watch = client.watch("a"); await watch.next(); await watch.close();',
       'for await (const _ of client.watch("a")) break;',
     ]) {
@@ -100,7 +103,10 @@ describe("the end of a process", () => {
     const polite = await stopped("client.closeOnSignal();", "SIGINT");
     assert.deepEqual([polite.result.signal, polite.result.err], ["SIGINT", ""]);
     assert.ok(polite.gone < 1_500, `what hung on its lease was gone after ${polite.gone} ms`);
-    const handled = await stopped("client.closeOnSignal(); process.on('SIGTERM', () => client.close().then(() => process.exit(3)));", "SIGTERM");
+    const handled = await stopped(
+      "client.closeOnSignal(); process.on('SIGTERM', () => client.close().then(() => process.exit(3)));",
+      "SIGTERM",
+    );
     assert.deepEqual([handled.result.code, handled.result.err], [3, ""]);
     await client.close();
   });
@@ -125,7 +131,11 @@ describe("the end of a process", () => {
       assert.equal(said, "used");
       assert.equal(await worker.terminate(), 1);
     }
-    await eventually("the server has let go of them", async () => (await gauge(server, "hither_connections")) === 0, 20_000);
+    await eventually(
+      "the server has let go of them",
+      async () => (await gauge(server, "hither_connections")) === 0,
+      20_000,
+    );
   });
 
   test("a process whose workers alone use it ends cleanly", async () => {

@@ -67,9 +67,15 @@ describe("HTTP", () => {
 
     // A POST is sent once: what broke off may have been done, and what answered has answered.
     const { broken: before } = counts;
-    const post = (id) => serviceFetch(finder, { pick: { filter: { metadata: { id } } } })(`svc://posts/`, { method: "POST", body: "x" });
+    const post = (id) =>
+      serviceFetch(finder, { pick: { filter: { metadata: { id } } } })(`svc://posts/`, { method: "POST", body: "x" });
     for (const id of ["broken", "busy", "gone"]) {
-      await client.register("posts", { id, port: port(places[id] === gone ? await closedPort() : places[id]), address: "127.0.0.1", metadata: { id } });
+      await client.register("posts", {
+        id,
+        port: port(places[id] === gone ? await closedPort() : places[id]),
+        address: "127.0.0.1",
+        metadata: { id },
+      });
     }
     await finder.waitFor("posts", 3);
     await assert.rejects(post("broken"), TypeError);
@@ -93,7 +99,9 @@ describe("HTTP", () => {
   test("where there is nobody it waits a little, is taken back by its signal, and says what is known", async () => {
     const fetch = serviceFetch(finder, { waitMs: 100 });
     await assert.rejects(fetch("svc://nobody/"), NoInstancesError);
-    await assert.rejects(serviceFetch(finder)("svc://nobody/", { signal: AbortSignal.timeout(50) }), { name: "TimeoutError" });
+    await assert.rejects(serviceFetch(finder)("svc://nobody/", { signal: AbortSignal.timeout(50) }), {
+      name: "TimeoutError",
+    });
     await client.register("no-http", { endpoints: ["grpc://127.0.0.1:1"] });
     await assert.rejects(fetch("svc://no-http/"), /no endpoint that speaks http/);
   });
@@ -122,7 +130,10 @@ describe("HTTP", () => {
     await sleep(50);
     left = true;
     const answers = await load;
-    assert.ok(answers.includes("fastify") && answers.at(-1) === "other", "no request failed, although none was sent twice");
+    assert.ok(
+      answers.includes("fastify") && answers.at(-1) === "other",
+      "no request failed, although none was sent twice",
+    );
     assert.deepEqual(finder.view("fastify").instances.length, 1);
     await other.close();
     await eventually("both are gone", () => finder.view("fastify").length === 0);

@@ -24,13 +24,10 @@ describe("keys", () => {
     assert.ok(entry instanceof Entry);
     assert.ok(Buffer.isBuffer(entry.value));
     assert.equal(entry.text(), "one");
-    assert.deepEqual([entry.key, entry.createRevision, entry.modRevision, entry.version, entry.lease], [
-      "kv/a",
-      revision,
-      revision,
-      1n,
-      null,
-    ]);
+    assert.deepEqual(
+      [entry.key, entry.createRevision, entry.modRevision, entry.version, entry.lease],
+      ["kv/a", revision, revision, 1n, null],
+    );
     assert.equal(await client.kv.get("kv/nothing"), undefined);
     await client.kv.put("kv/json", JSON.stringify({ limit: 7 }));
     assert.deepEqual((await client.kv.get("kv/json")).json(), { limit: 7 });
@@ -128,7 +125,10 @@ describe("keys", () => {
     })().catch((error) => error);
     assert.ok(error instanceof KeyEmptyError && error instanceof HitherError && error instanceof Error);
     assert.equal(error.name, "KeyEmptyError");
-    assert.deepEqual([error.code, error.number, error.applied, error.retryable], ["HITHER_KEY_EMPTY", 3003, "no", false]);
+    assert.deepEqual(
+      [error.code, error.number, error.applied, error.retryable],
+      ["HITHER_KEY_EMPTY", 3003, "no", false],
+    );
     assert.match(error.message, /at least one byte/);
     assert.match(error.stack, /theCaller/);
     await assert.rejects(client.kv.put("kv/big", Buffer.alloc(1_048_577)), ValueTooLargeError);
@@ -179,13 +179,21 @@ describe("keys", () => {
     } finally {
       server.go();
     }
-    await eventually("it answers again", () => client.kv.get("a").then(() => true, () => false));
+    await eventually("it answers again", () =>
+      client.kv.get("a").then(
+        () => true,
+        () => false,
+      ),
+    );
   });
 
   test("many calls at once all find their answers", async () => {
     const keys = Array.from({ length: 2_000 }, (_, n) => `many/${n}`);
     await Promise.all(keys.map((key) => client.kv.put(key, key)));
     const entries = await Promise.all(keys.map((key) => client.kv.get(key)));
-    assert.deepEqual(entries.map((entry) => entry.text()), keys);
+    assert.deepEqual(
+      entries.map((entry) => entry.text()),
+      keys,
+    );
   });
 });

@@ -27,7 +27,8 @@ test("import and require give the same objects", async () => {
   const names = Object.keys(required);
   assert.ok(names.includes("connect") && names.includes("NotFoundError"));
   for (const name of names) assert.equal(hither[name], required[name], name);
-  for (const name of Object.keys(hither)) assert.ok(name in required || name === "default" || name === "module.exports", name);
+  for (const name of Object.keys(hither))
+    assert.ok(name in required || name === "default" || name === "module.exports", name);
 });
 
 test("five lines print a value of a running server", async (t) => {
@@ -49,7 +50,11 @@ test("each error of the core has its class, and none is left over", () => {
   const { errorOf, rows } = require(join(installed, "dist/errors.js"));
   const core = native.errorCodes();
   const known = rows.map(([number, name]) => [number, name]);
-  assert.deepEqual(known, core.map(([number, name]) => [number, name]), "run: node bindings-node/tools/codes.mjs");
+  assert.deepEqual(
+    known,
+    core.map(([number, name]) => [number, name]),
+    "run: node bindings-node/tools/codes.mjs",
+  );
   for (const [number, spelt, retry] of core) {
     const error = errorOf([number, "no", retry, "why", null, null, ["the cable is cut", "a digger"]]);
     assert.equal(error.constructor, hither[`${spelt}Error`], spelt);
@@ -69,7 +74,10 @@ test("the native half has what its types say", () => {
     const body = new RegExp(`export interface ${type} \\{\\n([^]*?)\\n\\}`).exec(source)?.[1] ?? "";
     return [...body.matchAll(/^  (?:readonly )?(\w+)(?=[(:])/gm)].map((match) => match[1]).sort();
   };
-  const has = (of) => Object.getOwnPropertyNames(of.prototype).filter((name) => name !== "constructor").sort();
+  const has = (of) =>
+    Object.getOwnPropertyNames(of.prototype)
+      .filter((name) => name !== "constructor")
+      .sort();
   const classes = Object.keys(native).filter((name) => typeof native[name] === "function" && /^[A-Z]/.test(name));
   for (const name of classes) {
     assert.deepEqual(said(name === "Port" ? "NativePort" : name), has(native[name]), name);
@@ -107,8 +115,11 @@ test("publint and arethetypeswrong find nothing", async () => {
 });
 
 test("packages are small, and hold no source, test or script", async () => {
-  const files = readdirSync(installed, { recursive: true }).filter((file) => !statSync(join(installed, file)).isDirectory());
-  for (const file of files) assert.match(file, /^(dist\/[\w-]+\.(d\.)?(m?js|m?ts)|package\.json|README\.md|LICENSE-\w+)$/);
+  const files = readdirSync(installed, { recursive: true }).filter(
+    (file) => !statSync(join(installed, file)).isDirectory(),
+  );
+  for (const file of files)
+    assert.match(file, /^(dist\/[\w-]+\.(d\.)?(m?js|m?ts)|package\.json|README\.md|LICENSE-\w+)$/);
   for (const name of ["hither", "@hither/client-linux-x64-gnu"]) {
     const { scripts, dependencies } = require(`${name}/package.json`);
     assert.deepEqual([scripts, dependencies], [undefined, undefined], "nothing runs or is added at install");
@@ -124,7 +135,13 @@ test("the loader names the platform, the Node version and what it tried", async 
     const env = { ...process.env, HITHER_NATIVE_PATH: "" };
     const { stdout } = await execute(process.execPath, [script], { env });
     assert.match(stdout, /^HITHER_NATIVE_MISSING/);
-    for (const part of [`linux-${process.arch}`, process.version, "@hither/client-linux-x64-gnu", "package-lock.json", "HITHER_NATIVE_PATH"]) {
+    for (const part of [
+      `linux-${process.arch}`,
+      process.version,
+      "@hither/client-linux-x64-gnu",
+      "package-lock.json",
+      "HITHER_NATIVE_PATH",
+    ]) {
       assert.ok(stdout.includes(part), `${part} in ${stdout}`);
     }
     const path = require.resolve("@hither/client-linux-x64-gnu");

@@ -18,18 +18,33 @@ describe("the registry", () => {
   const ids = (view) => view.instances.map((instance) => instance.id);
 
   test("what is registered is found, with all that it said", async () => {
-    const said = { id: "a", port: 8080, version: "1.2", tags: ["blue"], metadata: { team: "red" }, zone: "z", region: "r", weight: 2 };
+    const said = {
+      id: "a",
+      port: 8080,
+      version: "1.2",
+      tags: ["blue"],
+      metadata: { team: "red" },
+      zone: "z",
+      region: "r",
+      weight: 2,
+    };
     const registered = await client.register("all", said);
     assert.equal(registered.state, "registered");
     const view = await other.discover("all");
     assert.ok(view instanceof ServiceView);
     const [found] = view;
-    assert.deepEqual([view.service, view.state, view.source, view.invalid, view.length], ["all", "synced", "live", [], 1]);
+    assert.deepEqual(
+      [view.service, view.state, view.source, view.invalid, view.length],
+      ["all", "synced", "live", [], 1],
+    );
     assert.deepEqual(
       [found.service, found.id, found.version, found.tags, found.metadata, found.zone, found.region, found.weight],
       ["all", "a", "1.2", ["blue"], { team: "red" }, "z", "r", 2],
     );
-    assert.deepEqual([found.status, found.url(), found.urls()], ["passing", "http://127.0.0.1:8080", ["http://127.0.0.1:8080"]]);
+    assert.deepEqual(
+      [found.status, found.url(), found.urls()],
+      ["passing", "http://127.0.0.1:8080", ["http://127.0.0.1:8080"]],
+    );
     assert.equal(found.epoch, registered.epoch);
     assert.ok(view.ageMs < 5_000);
     assert.ok(!Number.isNaN(Date.parse(found.startedAt)));
@@ -48,7 +63,10 @@ describe("the registry", () => {
     const registered = await client.register("change", { endpoints: ["grpc://[::1]:9000", "10.0.0.1:80"] });
     assert.deepEqual(registered.instance.urls(), ["grpc://[::1]:9000", "http://10.0.0.1:80"]);
     const changed = await registered.update({ weight: 7, tags: ["x"], metadata: { a: "1" }, status: "warning" });
-    assert.deepEqual([changed.weight, changed.tags, changed.status, changed.endpoints.length], [7, ["x"], "warning", 2]);
+    assert.deepEqual(
+      [changed.weight, changed.tags, changed.status, changed.endpoints.length],
+      [7, ["x"], "warning", 2],
+    );
     assert.equal((await registered.drain()).status, "draining");
     await assert.rejects(registered.update({ endpoints: ["nowhere"] }), { code: "HITHER_INVALID_ARGUMENT" });
     await assert.rejects(registered.update({ weight: -1 }), /weight/);
@@ -66,7 +84,13 @@ describe("the registry", () => {
     assert.equal(client.view("filter"), before, "nothing changed");
     await client.register("filter", { id: "b", port: 2, zone: "z2" });
     const view = await client.discover("filter");
-    assert.deepEqual([ids(before), ids(view)], [["a", "c"], ["a", "b", "c"]]);
+    assert.deepEqual(
+      [ids(before), ids(view)],
+      [
+        ["a", "c"],
+        ["a", "b", "c"],
+      ],
+    );
     assert.equal(view.instances[0], before.instances[0]);
     assert.equal(view.instances[2], before.instances[1]);
     const chosen = async (filter) => ids(await client.discover("filter", { filter }));
@@ -81,7 +105,11 @@ describe("the registry", () => {
   });
 
   test("picks take turns, are weighted at random, and go by a filter", async () => {
-    await Promise.all(["a", "b", "c"].map((id, n) => client.register("pick", { id, port: n + 1, weight: id === "c" ? 98 : 1, zone: id })));
+    await Promise.all(
+      ["a", "b", "c"].map((id, n) =>
+        client.register("pick", { id, port: n + 1, weight: id === "c" ? 98 : 1, zone: id }),
+      ),
+    );
     await other.waitFor("pick", 3);
     const turns = Array.from({ length: 6 }, () => other.pick("pick").id);
     assert.deepEqual([...turns.slice(0, 3)].sort(), ["a", "b", "c"]);
@@ -108,7 +136,10 @@ describe("the registry", () => {
     })();
     assert.ok(unknown instanceof NoInstancesError);
     assert.deepEqual([unknown.code, unknown.known, unknown.suspect], ["HITHER_NO_INSTANCES", 0, 0]);
-    assert.ok(unknown.ageMs === undefined || unknown.ageMs < 1_000, "nothing is known yet, unless the answer was quick");
+    assert.ok(
+      unknown.ageMs === undefined || unknown.ageMs < 1_000,
+      "nothing is known yet, unless the answer was quick",
+    );
     await eventually("the pick has subscribed", () => client.view("nobody"));
     const waiting = client.waitFor("nobody", 1, { timeoutMs: 100 });
     await assert.rejects(waiting, TimeoutError);
@@ -133,7 +164,10 @@ describe("the registry", () => {
   });
 
   test("a watch tells the state, then each difference, and what no filter lets through any more as removed", async () => {
-    const [watch, blue] = [client.watchService("watched"), client.watchService("watched", { filter: { tags: "blue" } })];
+    const [watch, blue] = [
+      client.watchService("watched"),
+      client.watchService("watched", { filter: { tags: "blue" } }),
+    ];
     const next = async (of = watch) => {
       const { value: update } = await of.next();
       return [update.added, update.changed, update.removed].map((list) => list.map((instance) => instance.id));
@@ -205,7 +239,11 @@ describe("the registry", () => {
     await seen;
     assert.equal((await ended).signal, "SIGTERM");
     assert.equal((await ended).err, "");
-    await eventually("it is gone at once, not after its time to live", () => client.view("process").length === 0, 2_000);
+    await eventually(
+      "it is gone at once, not after its time to live",
+      () => client.view("process").length === 0,
+      2_000,
+    );
   });
 
   test("discovery goes on answering without a server, and says how old the answer is; what was lost is declared again", async () => {
@@ -226,11 +264,16 @@ describe("the registry", () => {
     assert.equal(registered.state, "lost");
     assert.equal(finder.pick("survivor").id, "s");
     assert.ok((await finder.discover("survivor")).ageMs > 300);
-    await assert.rejects(finder.discover("survivor", { maxStalenessMs: 10, timeoutMs: 50 }), { code: "HITHER_TOO_STALE" });
+    await assert.rejects(finder.discover("survivor", { maxStalenessMs: 10, timeoutMs: 50 }), {
+      code: "HITHER_TOO_STALE",
+    });
     await own.restart();
     await eventually("it is registered again", () => registered.state === "registered", 20_000);
     await eventually("the view is live again", () => finder.view("survivor").state === "synced", 20_000);
-    assert.ok(sizes.every(([, size]) => size === 1), `no update ever showed an empty service: ${JSON.stringify(sizes)}`);
+    assert.ok(
+      sizes.every(([, size]) => size === 1),
+      `no update ever showed an empty service: ${JSON.stringify(sizes)}`,
+    );
     assert.ok(registered.epoch >= epoch);
     await Promise.all([finder.close(), service.close()]);
     await read;
@@ -239,9 +282,18 @@ describe("the registry", () => {
 
   test("a large service is loaded, and picking out of it is local", async () => {
     const count = 2_000;
-    const record = (n) => JSON.stringify({ schema: 1, service: "large", id: `i${String(n).padStart(5, "0")}`, endpoints: [{ scheme: "http", host: "10.0.0.1", port: 80 }] });
+    const record = (n) =>
+      JSON.stringify({
+        schema: 1,
+        service: "large",
+        id: `i${String(n).padStart(5, "0")}`,
+        endpoints: [{ scheme: "http", host: "10.0.0.1", port: 80 }],
+      });
     for (let n = 0; n < count; n += 200) {
-      const then = Array.from({ length: 200 }, (_, i) => ({ put: `services/large/i${String(n + i).padStart(5, "0")}`, value: record(n + i) }));
+      const then = Array.from({ length: 200 }, (_, i) => ({
+        put: `services/large/i${String(n + i).padStart(5, "0")}`,
+        value: record(n + i),
+      }));
       await client.kv.txn({ then });
     }
     assert.equal((await other.discover("large")).length, count);

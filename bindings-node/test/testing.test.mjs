@@ -14,7 +14,10 @@ test("a test has a real server of its own, and leaves nothing behind", async () 
   assert.equal(await b.kv.get("key"), undefined);
   assert.match(one.url, /^hither:\/\/127\.0\.0\.1:\d+/);
   assert.equal((await fetch(`${one.admin}/metrics`)).status, 200);
-  const child = await run('import { connect } from "hither"; const c = await connect(); console.log((await c.kv.get("key")).text());', { env: one.env });
+  const child = await run(
+    'import { connect } from "hither"; const c = await connect(); console.log((await c.kv.get("key")).text());',
+    { env: one.env },
+  );
   assert.equal(child.out, "a\n");
   await Promise.all([a.close(), b.close()]);
   await one.stop();

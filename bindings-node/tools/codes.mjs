@@ -9,7 +9,11 @@ const special = ["NoInstances"];
 
 const here = import.meta.dirname;
 const page = readFileSync(join(here, "../../docs/errors.md"), "utf8");
-const rows = [...page.matchAll(/^\| (\d+) \| `(\w+)` \| (.+?) \|/gm)].map(([, number, name, meaning]) => ({ number, name, meaning }));
+const rows = [...page.matchAll(/^\| (\d+) \| `(\w+)` \| (.+?) \|/gm)].map(([, number, name, meaning]) => ({
+  number,
+  name,
+  meaning,
+}));
 const classes = rows
   .filter(({ name }) => !special.includes(name))
   .map(({ name, meaning }) => `/** ${meaning} */\nexport class ${name}Error extends HitherError {}\n`);
@@ -17,7 +21,7 @@ const names = special.map((name) => `${name}Error`).join(", ");
 
 writeFileSync(
   join(here, "../ts/codes.ts"),
-  `/** The classes of errors. Made by tools/codes.mjs from docs/errors.md; a test keeps them equal to the core's table. */
+  `/** The classes of errors. Made by tools/codes.mjs from docs/errors.md; a test compares them with the core's table. */
 
 import { HitherError, ${names} } from "./error";
 import type { RawError } from "./native";

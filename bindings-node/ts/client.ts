@@ -266,8 +266,8 @@ export class Client extends EventEmitter<ClientEvents> implements AsyncDisposabl
   }
 
   /**
-   * The instances of a service. The first call subscribes to the service and waits for its state; from then on the answer
-   * is local, and stays so when every server is gone: the view says how old it is.
+   * The instances of a service. The first call subscribes to the service and waits for its state; from then on the
+   * answer is local, and stays so when every server is gone: the view says how old it is.
    */
   async discover(service: string, options: DiscoverOptions = {}): Promise<ServiceView> {
     return await this.#services.room(service).discover(options);
@@ -284,8 +284,9 @@ export class Client extends EventEmitter<ClientEvents> implements AsyncDisposabl
   }
 
   /**
-   * Picks an instance of a service out of its view: local, immediate, and never waiting. The first pick of a service that
-   * this client does not follow yet begins to, and fails with `HITHER_NO_INSTANCES`; {@link waitFor} before it waits.
+   * Picks an instance of a service out of its view: local, immediate, and never waiting. The first pick of a service
+   * that this client does not follow yet begins to, and fails with `HITHER_NO_INSTANCES`; {@link waitFor} before it
+   * waits.
    */
   pick(service: string, options: PickOptions = inTurn): Instance {
     return this.#services.room(service).pick(options);
@@ -322,8 +323,8 @@ export class Client extends EventEmitter<ClientEvents> implements AsyncDisposabl
   }
 
   /**
-   * Leaves: what waits fails with `HITHER_CLOSED`, watches end, the session and the leases bound to it end at the server
-   * now rather than with their time to live. Closing twice is fine.
+   * Leaves: what waits fails with `HITHER_CLOSED`, watches end, the session and the leases bound to it end at the
+   * server now rather than with their time to live. Closing twice is fine.
    */
   close(): Promise<void> {
     return (this.#closing ??= this.#close());

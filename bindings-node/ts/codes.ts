@@ -1,4 +1,4 @@
-/** The classes of errors. Made by tools/codes.mjs from docs/errors.md; a test keeps them equal to the core's table. */
+/** The classes of errors. Made by tools/codes.mjs from docs/errors.md; a test compares them with the core's table. */
 
 import { HitherError, NoInstancesError } from "./error";
 import type { RawError } from "./native";

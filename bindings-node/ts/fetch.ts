@@ -50,9 +50,9 @@ const UNSENT = new Set([
 ]);
 
 /**
- * A `fetch` that also takes `svc://service/path`. An idempotent request is asked of another instance if the first cannot
- * be reached, breaks off, or answers that it cannot serve; any other only if nothing was sent. What streams its body is
- * sent once.
+ * A `fetch` that also takes `svc://service/path`. An idempotent request is asked of another instance if the first
+ * cannot be reached, breaks off, or answers that it cannot serve; any other only if nothing was sent. What streams its
+ * body is sent once.
  *
  * ```ts
  * const fetch = serviceFetch(client);
@@ -71,7 +71,8 @@ export function serviceFetch(client: Client, options: ServiceFetchOptions = {}):
     const signal = init?.signal ?? request?.signal ?? undefined;
     const method = (init?.method ?? request?.method ?? "GET").toUpperCase();
     const body = init?.body ?? request?.body;
-    const once = body instanceof ReadableStream || (typeof body === "object" && body !== null && Symbol.asyncIterator in body);
+    const once =
+      body instanceof ReadableStream || (typeof body === "object" && body !== null && Symbol.asyncIterator in body);
     const asked = new Set<string>();
 
     for (let attempt = 1; ; attempt++) {

@@ -86,7 +86,7 @@ export function at(address: AddressInfo): { port: number; address?: string } {
   return everywhere ? { port: address.port } : { port: address.port, address: address.address };
 }
 
-/** @internal In good order: nothing new, time for others to hear of it, gone. If no server answers, gone all the same. */
+/** @internal In good order: nothing new, time for others to hear of it, gone; also if no server answers. */
 export async function withdraw(registered: Registered | undefined, drainMs: number): Promise<void> {
   if (registered === undefined || registered.state === "deregistered") return;
   try {

@@ -47,8 +47,21 @@ export class Instance extends Plain {
   constructor(record: Record<string, unknown>, epoch: bigint) {
     super();
     // Absent fields are those with their default.
-    const { schema, service, id, endpoints, version, tags, metadata, zone, region, weight, status, started_at, ...more } =
-      record as Partial<Instance> & { started_at?: string };
+    const {
+      schema,
+      service,
+      id,
+      endpoints,
+      version,
+      tags,
+      metadata,
+      zone,
+      region,
+      weight,
+      status,
+      started_at,
+      ...more
+    } = record as Partial<Instance> & { started_at?: string };
     this.schema = schema ?? 1;
     this.service = service ?? "";
     this.id = id ?? "";

@@ -183,13 +183,7 @@ export interface NativeClient {
     consistency: RawConsistency,
     timeout: number | undefined,
   ): void;
-  txn(
-    call: number,
-    when: RawCondition[],
-    then: RawStep[],
-    otherwise: RawStep[],
-    timeout: number | undefined,
-  ): void;
+  txn(call: number, when: RawCondition[], then: RawStep[], otherwise: RawStep[], timeout: number | undefined): void;
   watch(call: number, settings: RawWatchSettings): void;
   lease(call: number, lost: number, ttl: number, timeout: number | undefined): void;
   leaseGrant(call: number, ttl: number, timeout: number | undefined): void;

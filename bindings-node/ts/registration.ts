@@ -29,7 +29,7 @@ export interface RegisterOptions extends CallOptions, InstanceRecord {
   id?: string | undefined;
   /** The port that it listens on. */
   port?: number | undefined;
-  /** The name or address that others reach it at, for `port`. Default: found by itself, the one that leads to the server. */
+  /** The name or address that others reach it at, for `port`. Default: the one that leads to the server. */
   address?: string | undefined;
   /** What it speaks at its `port`. Default `http`. */
   scheme?: string | undefined;
@@ -47,8 +47,8 @@ export interface InstanceChange extends InstanceRecord {
 }
 
 /**
- * How a registration stands. `suspended`: no server answers; it is still in the registry, as far as is known. `lost`: it
- * must be taken as gone, and is declared again as soon as possible. `deregistered`: it was taken out.
+ * How a registration stands. `suspended`: no server answers; it is still in the registry, as far as is known. `lost`:
+ * it must be taken as gone, and is declared again as soon as possible. `deregistered`: it was taken out.
  */
 export type RegistrationState = "registered" | "suspended" | "lost" | "deregistered";
 
@@ -96,8 +96,8 @@ export class Registered implements AsyncDisposable {
   }
 
   /**
-   * Waits until it must be taken as gone from the registry: no server confirmed it for so long that it may end soon, its
-   * lease or session ended, or it was deregistered. At once, if it is so now.
+   * Waits until it must be taken as gone from the registry: no server confirmed it for so long that it may end soon,
+   * its lease or session ended, or it was deregistered. At once, if it is so now.
    */
   lost(options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
     return this.#losses.wait(options.signal);
@@ -140,7 +140,7 @@ export class Registered implements AsyncDisposable {
   }
 }
 
-/** Whoever waits for a registration to be lost. It lasts as long as the registration, and keeps the process that long. */
+/** Whoever waits for a registration to be lost. While the registration lasts, it keeps the process running. */
 class Losses {
   #lost = false;
   #over = false;
@@ -219,7 +219,8 @@ function record(said: InstanceChange): RawRecord {
   if (said.status !== undefined) raw.status = said.status;
   if (said.weight !== undefined) {
     const { weight } = said;
-    if (!Number.isInteger(weight) || weight < 0 || weight > 2 ** 32 - 1) throw invalid(`weight must be 0 or more, not ${weight}`);
+    if (!Number.isInteger(weight) || weight < 0 || weight > 2 ** 32 - 1)
+      throw invalid(`weight must be 0 or more, not ${weight}`);
     raw.weight = weight;
   }
   return raw;

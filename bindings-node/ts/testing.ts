@@ -76,7 +76,9 @@ export class TestServer implements AsyncDisposable {
       env: { PATH: process.env.PATH, XDG_CONFIG_HOME: join(folder, "config") },
       stdio: ["ignore", "pipe", "pipe"],
     });
-    this.#process.stderr?.setEncoding("utf8").on("data", (text: string) => (this.#said = (this.#said + text).slice(-4_096)));
+    this.#process.stderr
+      ?.setEncoding("utf8")
+      .on("data", (text: string) => (this.#said = (this.#said + text).slice(-4_096)));
     this.#ended = once(this.#process, "exit").catch((error: Error) => (this.#said += error.message));
   }
 

@@ -90,7 +90,8 @@ export function steps(list: Step[] = []): RawStep[] {
       return { ...plain, op: "delete", range: range(step.delete), previous: step.previous === true };
     }
     if ("list" in step) {
-      const prefixed = typeof step.list === "string" || step.list instanceof Uint8Array ? { prefix: step.list } : step.list;
+      const prefixed =
+        typeof step.list === "string" || step.list instanceof Uint8Array ? { prefix: step.list } : step.list;
       const [limit, reverse] = [count(step.limit, "limit"), step.reverse === true];
       return { ...plain, op: "list", range: range(prefixed), limit, reverse, keysOnly: step.keysOnly === true };
     }

@@ -81,7 +81,9 @@ export function apply(service: string, before: readonly Instance[], difference: 
   let after: readonly Instance[] = before;
   if (added.length + changed.length + removed.length > 0) {
     const now = new Map(changed.map((instance) => [instance.id, instance]));
-    const stay = before.filter((instance) => !gone.has(instance.id)).map((instance) => now.get(instance.id) ?? instance);
+    const stay = before
+      .filter((instance) => !gone.has(instance.id))
+      .map((instance) => now.get(instance.id) ?? instance);
     after = merge(stay, added);
   }
   return { view: new ServiceView(service, Object.freeze(after), difference), added, changed, removed };

@@ -16,7 +16,9 @@ export async function serve(): Promise<string> {
   await app.listen({ port: 0 });
   await using announced = announce(client, express().listen(0), "web", { tags: ["blue"] });
   const id: string = (await announced.registered).id;
-  const fetch: typeof globalThis.fetch = serviceFetch(client, { onRetry: ({ instance, attempt }) => [instance.id, attempt] });
+  const fetch: typeof globalThis.fetch = serviceFetch(client, {
+    onRetry: ({ instance, attempt }) => [instance.id, attempt],
+  });
   const instance = client.pick("api", { policy: "random", filter: { zone: ["a", "b"] } });
   const url: string | undefined = instance.url();
   for await (const { view, removed } of client.watchService("api", { minIntervalMs: 100 })) {

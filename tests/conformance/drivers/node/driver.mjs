@@ -20,7 +20,8 @@ const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
 const bytes = (value) => (typeof value === "object" ? Buffer.from(value.base64, "base64") : value);
 const show = {
-  bytes: (value) => (Buffer.from(value.toString()).equals(value) ? value.toString() : { base64: value.toString("base64") }),
+  bytes: (value) =>
+    Buffer.from(value.toString()).equals(value) ? value.toString() : { base64: value.toString("base64") },
   entry: (entry) =>
     entry && {
       key: entry.key,
@@ -48,7 +49,12 @@ const show = {
     else if (event.previous !== undefined) shown.previous = show.entry(event.previous);
     return { ...shown, ...(event.type === "put" ? show.entry(event.entry) : { key: event.key }) };
   },
-  update: ({ revision, kind, events, folded }) => ({ revision: Number(revision), kind, events: events.map(show.event), folded }),
+  update: ({ revision, kind, events, folded }) => ({
+    revision: Number(revision),
+    kind,
+    events: events.map(show.event),
+    folded,
+  }),
   instance: (instance) => {
     const { startedAt: started_at, epoch, unknown, ...record } = instance;
     const [url, urls] = [instance.url() ?? null, instance.urls()];
@@ -76,7 +82,8 @@ const show = {
     applied: error.applied,
     detail: error.message,
     revision: error.revision === undefined ? null : Number(error.revision),
-    extra: error.known === undefined ? null : { known: error.known, suspect: error.suspect, age_ms: error.ageMs ?? null },
+    extra:
+      error.known === undefined ? null : { known: error.known, suspect: error.suspect, age_ms: error.ageMs ?? null },
   }),
 };
 
@@ -125,7 +132,8 @@ const read = (iterator, args, signal, shown) =>
     return done ? { none: "end" } : shown(value);
   });
 
-// Operations: each takes the handle it is done on, its arguments, the signal that takes it back, and the new handle's name.
+// Operations: each takes the handle it is done on, its arguments, the signal that takes it back, and the new handle's
+// name.
 
 const operations = {
   probe: () => ({
@@ -189,8 +197,21 @@ const operations = {
     show.put(await client.kv.put(key, bytes(value), { lease, previous, timeoutMs, signal })),
   "kv.delete": async ({ client }, { previous, timeout_ms: timeoutMs, ...keys }, signal) =>
     show.deleted(await client.kv.delete(range(keys), { previous, timeoutMs, signal })),
-  "kv.list": async ({ client }, { limit, reverse, keys_only: keysOnly, consistency: asked, timeout_ms: timeoutMs, ...keys }, signal) =>
-    show.list(await client.kv.list(range(keys), { limit, reverse, keysOnly, consistency: consistency(asked), timeoutMs, signal })),
+  "kv.list": async (
+    { client },
+    { limit, reverse, keys_only: keysOnly, consistency: asked, timeout_ms: timeoutMs, ...keys },
+    signal,
+  ) =>
+    show.list(
+      await client.kv.list(range(keys), {
+        limit,
+        reverse,
+        keysOnly,
+        consistency: consistency(asked),
+        timeoutMs,
+        signal,
+      }),
+    ),
   "kv.txn": async ({ client }, { when = [], then = [], else: otherwise = [], timeout_ms: timeoutMs }, signal) => {
     const txn = { if: when.map(condition), then: then.map(step), else: otherwise.map(step) };
     const { succeeded, revision, results } = await client.kv.txn(txn, { timeoutMs, signal });
@@ -206,12 +227,18 @@ const operations = {
     handles.set(name, lease);
     return { lease: lease.id, ttl_ms: lease.ttlMs };
   },
-  "lease.renew": async ({ client }, { lease }, signal) => ({ ttl_ms: (await client.leaseRenew(lease, { signal })).ttlMs }),
+  "lease.renew": async ({ client }, { lease }, signal) => ({
+    ttl_ms: (await client.leaseRenew(lease, { signal })).ttlMs,
+  }),
   "lease.revoke": (handle, { lease }, signal) =>
     lease === undefined ? handle.revoke({ signal }) : handle.client.leaseRevoke(lease, { signal }),
   "lease.lost": (lease, args, signal) =>
     within(args, signal, async (signal) => {
-      if (!lease.lost) await Promise.race([new Promise((resolve) => lease.signal.addEventListener("abort", resolve)), aborted(signal)]);
+      if (!lease.lost)
+        await Promise.race([
+          new Promise((resolve) => lease.signal.addEventListener("abort", resolve)),
+          aborted(signal),
+        ]);
       return { lost: true };
     }),
   "lease.info": async ({ client }, { lease: id }, signal) => {
@@ -257,7 +284,12 @@ const operations = {
     const picked = Array.from({ length: times }, () => client.pick(service, options));
     return { ids: picked.map(({ id }) => id), instance: show.instance(picked.at(-1)) };
   },
-  "service.watch.open": async ({ client }, { service, filter, min_interval_ms: minIntervalMs, timeout_ms: timeoutMs }, signal, name) => {
+  "service.watch.open": async (
+    { client },
+    { service, filter, min_interval_ms: minIntervalMs, timeout_ms: timeoutMs },
+    signal,
+    name,
+  ) => {
     const watch = client.watchService(service, { filter, minIntervalMs, timeoutMs });
     await opened(watch, signal);
     handles.set(name, watch);
@@ -292,8 +324,9 @@ function collect() {
 }
 
 function worker({ url, context, key, terminate }) {
+  const project = JSON.stringify(`${HITHER_NODE_PROJECT}/package.json`);
   const script = `
-    const { connect } = require("node:module").createRequire(${JSON.stringify(`${HITHER_NODE_PROJECT}/package.json`)})("hither");
+    const { connect } = require("node:module").createRequire(${project})("hither");
     const { parentPort } = require("node:worker_threads");
     const { url, context, key, terminate } = ${JSON.stringify({ url, context, key, terminate })};
     (async () => {
@@ -343,7 +376,10 @@ async function answer({ id, op, on, as, args = {} }) {
   say({ id, ...line });
   if (ending === undefined) return;
   if (ending === "exit") process.exit(0);
-  if (ending === "raise") setImmediate(() => { throw new Error("told to"); });
+  if (ending === "raise")
+    setImmediate(() => {
+      throw new Error("told to");
+    });
   // To return is to have nothing more to do: what is under way then keeps nobody.
   clients().forEach(({ client }) => client.unref());
   lines.close();
