@@ -1,6 +1,6 @@
 //! Errors of the core as exceptions. The classes are Python's (`hither.errors`).
 
-use hither::Error;
+use hither::{Error, ErrorCode, Retry};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -75,4 +75,10 @@ impl Failure {
         };
         Ok(PyErr::from_value(exception))
     }
+}
+
+/// Every numbered error: its number, its name, and whether the same call may succeed later.
+#[pyfunction]
+pub(crate) fn error_codes() -> Vec<(u16, &'static str, bool)> {
+    ErrorCode::ALL.iter().map(|code| (code.number(), code.name(), code.retry() != Retry::Never)).collect()
 }

@@ -36,6 +36,8 @@ mod _native {
     #[pymodule_export]
     use super::client::Core;
     #[pymodule_export]
+    use super::errors::error_codes;
+    #[pymodule_export]
     use super::kv::{kv_delete, kv_get, kv_list, kv_put};
     #[pymodule_export]
     use super::lease::{Lease, lease_grant, lease_info, lease_list, lease_renew, lease_revoke};

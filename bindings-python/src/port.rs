@@ -125,10 +125,10 @@ impl Port {
         }
     }
 
-    /// Waits for the bell, without a file descriptor. False once the port is closed.
+    /// Waits for the bell, without a file descriptor. False once the port is closed, or the program ends.
     fn wait(&self, py: Python<'_>) -> PyResult<bool> {
-        let process = process::current()?;
-        let queue = Arc::clone(self.queue()?);
+        let (Some(process), Ok(queue)) = (process::peek(), self.queue()) else { return Ok(false) };
+        let queue = Arc::clone(queue);
         let _waiting = process.waiting();
         Ok(py.detach(|| queue.bell.wait(|| process.is_ending())))
     }
