@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 if TYPE_CHECKING:
     from . import _native
 
-Key: TypeAlias = "str | bytes"
+Key: TypeAlias = str | bytes
 """A key. Bytes that are no UTF-8 come back as text with surrogate escapes, which stand for the same bytes again."""
-Value: TypeAlias = "str | bytes | bytearray"
-Seconds: TypeAlias = "float | timedelta"
+Value: TypeAlias = str | bytes | bytearray
+Seconds: TypeAlias = float | timedelta
 """A time to wait: seconds, or a `timedelta`."""
 
 State: TypeAlias = Literal["connected", "suspended", "lost", "closed"]
@@ -117,7 +117,7 @@ class Listing:
         return self.entries[index]
 
 
-TxnResult: TypeAlias = "Entry | None | Listing | PutReply | DeleteReply"
+TxnResult: TypeAlias = Entry | None | Listing | PutReply | DeleteReply
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ class LivenessEvent:
     revision: int
 
 
-Event: TypeAlias = "PutEvent | DeleteEvent | LivenessEvent"
+Event: TypeAlias = PutEvent | DeleteEvent | LivenessEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +274,7 @@ def as_bytes(key: Key) -> bytes:
     return key.encode("utf-8", "surrogateescape") if isinstance(key, str) else bytes(key)
 
 
-InstanceStatus: TypeAlias = "Literal['passing', 'warning', 'critical', 'draining', 'maintenance', 'suspect'] | str"
+InstanceStatus: TypeAlias = Literal["passing", "warning", "critical", "draining", "maintenance", "suspect"] | str
 """How an instance is: what it says of itself, but for `suspect`, which the registry says of one that is silent."""
 RegistrationState: TypeAlias = Literal["registered", "suspended", "lost", "deregistered"]
 ViewState: TypeAlias = Literal["synced", "resuming", "stale", "offline"]
@@ -333,8 +333,23 @@ class Instance:
     @classmethod
     def made(cls, service: str, id: str, rest: tuple[Any, ...]) -> Instance:
         """For the native module, which has what is unknown as JSON."""
-        *known, unknown = rest
-        return cls(service, id, *known, {} if unknown is None else json.loads(unknown))
+        endpoints, version, tags, metadata, zone, region, weight, status, started_at, epoch, schema, unknown = rest
+        return cls(
+            service,
+            id,
+            endpoints,
+            version,
+            tags,
+            metadata,
+            zone,
+            region,
+            weight,
+            status,
+            started_at,
+            epoch,
+            schema,
+            {} if unknown is None else json.loads(unknown),
+        )
 
 
 def _several(words: str | Iterable[str]) -> tuple[str, ...]:
