@@ -68,9 +68,9 @@ pub use value::Value;
 pub use watch::{Watch, Watches};
 
 pub use hither_client_core::{
-    Delta, Endpoint, Enrolment, Error, Instance, InstanceFilter, Invalid, Metrics, NoInstances, Options, ServiceEndpoint,
-    ServiceView, SessionState, Source, Status as InstanceStatus, Update, UpdateKind, Url, ViewState, format_duration,
-    parse_duration,
+    Delta, Endpoint, Enrolment, Error, Instance, InstanceFilter, Invalid, Metrics, NoInstances, Options,
+    ServiceEndpoint, ServiceView, SessionState, Source, Status as InstanceStatus, Update, UpdateKind, Url, ViewState,
+    format_duration, parse_duration,
 };
 pub use hither_protocol::error::LeaderHint;
 pub use hither_protocol::message::{
