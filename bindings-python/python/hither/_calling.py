@@ -23,16 +23,13 @@ def choose(
     filter: Filter | None,
     tried: set[str],
 ) -> Instance:
-    """One that was not tried yet, as long as there is one."""
+    """One that was not tried yet, if as many picks as there are instances find one."""
+    picked = pick(service, policy, filter=filter)
     known = view(service)
-    for _ in range(1 if known is None else len(known) + 1):
+    turns = 0 if known is None else len(known)
+    while picked.id in tried and turns > 0:
+        turns -= 1
         picked = pick(service, policy, filter=filter)
-        if picked.id not in tried:
-            return picked
-    # By chance always the same ones.
-    for other in known or ():
-        if other.id not in tried and other.status in ("passing", "warning") and other.weight > 0 and filter is None:
-            return other
     return picked
 
 

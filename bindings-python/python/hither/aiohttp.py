@@ -155,8 +155,9 @@ class _Requesting:
         return self._sending.__await__()
 
     async def __aenter__(self) -> aiohttp.ClientResponse:
-        self._response = await self._sending
-        return self._response
+        response: aiohttp.ClientResponse = await self._sending
+        self._response = response
+        return response
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

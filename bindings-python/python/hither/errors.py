@@ -168,7 +168,7 @@ class HitherTimeoutError(HitherError, TimeoutError):
 
 
 class ClosedError(HitherError):
-    """The client, the watch or the program was closed."""
+    """The client, the watch or the program was closed, or the caller took the request back."""
 
 
 class ForkedError(ClosedError):
@@ -196,6 +196,7 @@ _BY_NUMBER: dict[int, type[HitherError]] = {
     4008: FutureRevisionError,
     4010: SessionLostError,
     6003: HitherTimeoutError,
+    6004: ClosedError,
     6007: TooStaleError,
     6009: ClosedError,
     6010: ConnectionLostError,
