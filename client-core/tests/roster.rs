@@ -302,6 +302,9 @@ fn a_weight_is_a_share_and_none_takes_none() {
     let drawn = (0..1_000_u64).map(|part| view.draw(u64::MAX / 1_000 * part).expect("one").id.clone());
     let b = drawn.filter(|id| id == "b").count();
     assert!((249..=251).contains(&b), "{b}");
+    let even = World::with(&["a", "b", "c", "d"]);
+    let drawn = (0..1_000_u64).map(|part| even.view().draw(u64::MAX / 1_000 * part).expect("one").id.clone());
+    assert!((249..=251).contains(&drawn.filter(|id| id == "c").count()), "the same weight is the same share");
     assert_eq!(view.draw(u64::MAX).map(|of| of.id.as_str()), Some("c"));
     assert!((0..10).all(|turn| view.turn(turn).is_some_and(|of| of.id != "a")));
 }

@@ -127,7 +127,7 @@ impl Freshness {
 #[derive(Debug, Default)]
 pub(crate) struct Ready {
     pub(crate) instances: Vec<Arc<Instance>>,
-    /// The sum of weights up to and with each.
+    /// The sum of weights up to and with each; empty if all weigh the same.
     pub(crate) weights: Vec<u64>,
     pub(crate) working: usize,
     pub(crate) suspect: usize,
@@ -144,8 +144,9 @@ impl Ready {
         if working == 0 {
             chosen = instances.filter(takes).filter(silent).cloned().collect();
         }
+        let even = chosen.windows(2).all(|pair| pair[0].weight == pair[1].weight);
         let mut sum = 0;
-        let weights = chosen.iter().map(|instance| {
+        let weights = chosen.iter().filter(|_| !even).map(|instance| {
             sum += u64::from(instance.weight);
             sum
         });
@@ -210,10 +211,14 @@ impl ServiceView {
     /// weight, the likelier it is drawn.
     #[must_use]
     pub fn draw(&self, random: u64) -> Option<&Arc<Instance>> {
-        let sum = *self.ready.weights.last()?;
+        let Ready { instances, weights, .. } = &*self.ready;
         // The upper half of the product: as even as a remainder, and cheaper.
-        let at = u64::try_from((u128::from(random) * u128::from(sum)) >> 64).ok()?;
-        self.ready.instances.get(self.ready.weights.partition_point(|weight| *weight <= at))
+        let below = |sum: u64| usize::try_from((u128::from(random) * u128::from(sum)) >> 64).ok();
+        let Some(sum) = weights.last() else {
+            return instances.get(below(u64::try_from(instances.len()).ok()?)?);
+        };
+        let at = u64::try_from(below(*sum)?).ok()?;
+        instances.get(weights.partition_point(|weight| *weight <= at))
     }
 
     /// The error of one who finds nobody in it to talk to.
