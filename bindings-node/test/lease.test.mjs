@@ -90,6 +90,22 @@ describe("leases and states", () => {
     await own.remove();
   });
 
+  test("a listener that throws is its own affair", async () => {
+    const other = await server.connect();
+    const caught = new Promise((resolve) => process.setUncaughtExceptionCaptureCallback(resolve));
+    other.on("state", () => {
+      throw new Error("mine");
+    });
+    try {
+      const calls = Array.from({ length: 50 }, () => other.kv.get("a").catch((error) => error.code));
+      const [, ...answers] = await Promise.all([other.close(), ...calls]);
+      assert.ok(answers.every((answer) => answer === undefined || answer === "HITHER_CLOSED"));
+      assert.equal((await caught).message, "mine");
+    } finally {
+      process.setUncaughtExceptionCaptureCallback(null);
+    }
+  });
+
   test("closing ends everything: calls, watches, leases", async () => {
     const other = await server.connect();
     const lease = await other.lease(60_000);

@@ -174,7 +174,8 @@ export class Client extends EventEmitter<ClientEvents> implements AsyncDisposabl
     this.#states = new States(handle);
     // The states outlive a client that nobody holds, and must not hold it.
     const client = new WeakRef(this);
-    this.#states.tell((state) => client.deref()?.emit("state", state));
+    // A listener that throws must not keep others from hearing of their outcomes.
+    this.#states.tell((state) => queueMicrotask(() => client.deref()?.emit("state", state)));
   }
 
   /** How the client stands to its cluster now. */
