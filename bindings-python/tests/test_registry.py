@@ -140,6 +140,25 @@ async def test_discovery_goes_on_without_servers_and_never_empties():
             assert held.state == "registered"
 
 
+async def test_a_registration_that_was_lost_is_declared_again_by_itself():
+    with Server() as server:
+        settings = {**server.settings, "beat_interval": 0.1, "session_ttl": 1.0}
+        async with hither.connect(**settings) as client, hither.connect(**server.settings) as other:
+            registration = await client.register("api", port=80, address="h", ttl=1)
+            assert await registration.found(timeout=5)
+            server.pause()
+            assert await registration.lost(timeout=10)
+            assert registration.state == "lost"
+            with pytest.raises(TimeoutError):
+                await registration.found(timeout=0.01)
+            server.resume()
+            assert await registration.found(timeout=20)
+            await other.wait_for("api")
+            assert other.pick("api").id == registration.id
+            await registration.deregister()
+            assert not await registration.found()
+
+
 async def test_a_record_that_cannot_be_read_is_shown_and_unknown_fields_are_kept(hither_connect):
     async with hither_connect() as client:
         await client.kv.put("services/api/bad", "{}")

@@ -19,7 +19,7 @@ from ._types import (
     ServiceUpdate,
     ServiceView,
 )
-from ._watch import Stream
+from ._watch import Stream, nothing_came
 from .errors import HitherError
 
 
@@ -149,9 +149,18 @@ class Registration:
         return self._native.state
 
     async def lost(self, *, timeout: Seconds | None = None) -> bool:
-        """Waits until it must be taken as lost. `False` if `timeout` passed instead."""
+        """Waits until it must be taken as gone from the registry; at once, if it is so now. The client declares it again
+        by itself, unless it was replaced: `found` waits for that. `False` if `timeout` passed instead."""
         lost: bool = await self._call(self._native.lost, timeout)
         return lost
+
+    async def found(self, *, timeout: Seconds | None = None) -> bool:
+        """Waits until it is in the registry, again. `False` if it never will be: it was deregistered or replaced, or the
+        client was closed. After `timeout`, `HitherTimeoutError`."""
+        found: bool | None = await self._call(self._native.found, timeout)
+        if found is None:
+            raise nothing_came()
+        return found
 
     async def update(
         self,

@@ -1,7 +1,6 @@
 //! Registering an instance.
 
 use std::collections::BTreeMap;
-use std::future::pending;
 use std::sync::{Arc, OnceLock};
 
 use hither::{Error, ErrorCode, Registered};
@@ -80,16 +79,15 @@ impl Registration {
     /// Waits until it must be taken as lost: false if the time passed.
     #[pyo3(signature = (waiter, timeout))]
     fn lost(&self, py: Python<'_>, waiter: Waiter<'_>, timeout: Option<Seconds>) -> PyResult<Py<PyAny>> {
-        let weak = Arc::downgrade(self.registered()?);
-        run_on(self.port.as_ref(), waiter, py, async move {
-            let lost = async {
-                match weak.upgrade() {
-                    Some(registered) => registered.lost().await,
-                    None => pending().await,
-                }
-            };
-            Ok(within(timeout, lost).await.is_some())
-        })
+        let registered = Arc::clone(self.registered()?);
+        run_on(self.port.as_ref(), waiter, py, async move { Ok(within(timeout, registered.lost()).await.is_some()) })
+    }
+
+    /// Waits until it is in the registry: false if it never will be, none if the time passed.
+    #[pyo3(signature = (waiter, timeout))]
+    fn found(&self, py: Python<'_>, waiter: Waiter<'_>, timeout: Option<Seconds>) -> PyResult<Py<PyAny>> {
+        let registered = Arc::clone(self.registered()?);
+        run_on(self.port.as_ref(), waiter, py, async move { Ok(within(timeout, registered.found()).await) })
     }
 
     /// Changes fields of the record.

@@ -9,6 +9,7 @@ from typing import Any
 from .. import _native
 from .._picks import Picks
 from .._registry import given
+from .._watch import nothing_came
 from .._types import (
     Filter,
     Instance,
@@ -147,9 +148,18 @@ class Registration:
         return self._native.state
 
     def lost(self, *, timeout: Seconds | None = None) -> bool:
-        """Waits until it must be taken as lost. `False` if `timeout` passed instead."""
+        """Waits until it must be taken as gone from the registry; at once, if it is so now. The client declares it again
+        by itself, unless it was replaced: `found` waits for that. `False` if `timeout` passed instead."""
         lost: bool = self._call(self._native.lost, timeout)
         return lost
+
+    def found(self, *, timeout: Seconds | None = None) -> bool:
+        """Waits until it is in the registry, again. `False` if it never will be: it was deregistered or replaced, or the
+        client was closed. After `timeout`, `HitherTimeoutError`."""
+        found: bool | None = self._call(self._native.found, timeout)
+        if found is None:
+            raise nothing_came()
+        return found
 
     def update(
         self,

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from .. import _native
 from .._types import Event, Key, KeyRange, Seconds, State, Update
 from .._watch import Source, nothing_came, watched
+from ..errors import ClosedError, ForkedError
 from ._caller import Caller
 
 T = TypeVar("T")
@@ -52,7 +53,13 @@ class Stream(Generic[T]):
         """The next step; `None` once it has ended. After `timeout`, `HitherTimeoutError`, and nothing is lost by it, nor by
         what a signal handler raises: what came is there for the next one."""
         while (step := self._source.poll()) is None:
-            there = self._call(self._source.wait, timeout)
+            try:
+                there = self._call(self._source.wait, timeout)
+            except ForkedError:
+                raise
+            except ClosedError:
+                # The program ends, and with it every watch.
+                return None
             if there is None:
                 raise nothing_came()
             if not there:
