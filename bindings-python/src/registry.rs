@@ -8,7 +8,6 @@ mod view;
 mod watch;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use hither::ServiceView;
 use pyo3::prelude::*;
@@ -16,6 +15,8 @@ use pyo3::prelude::*;
 use crate::call::{Brought, Waiter, run};
 use crate::client::Core;
 use crate::convert::Seconds;
+use crate::errors::Failure;
+use crate::process::Owned;
 
 pub(crate) use filter::Picker;
 pub(crate) use registration::Registration;
@@ -109,26 +110,21 @@ pub(crate) fn view_now(core: &Core, service: &str) -> PyResult<Option<View>> {
 /// Picks an instance, in turn.
 #[pyfunction]
 pub(crate) fn pick(py: Python<'_>, core: &Core, service: &str) -> PyResult<Py<PyAny>> {
-    let picked = core.client()?.pick(service, &hither::Pick::round_robin()).map_err(crate::errors::Failure::Core)?;
+    let picked = core.client()?.pick(service, &hither::Pick::round_robin()).map_err(Failure::Core)?;
     core.shown()?.instance(py, &picked)
 }
 
 /// Keeps a service's view up to date until it is dropped.
 #[pyclass(frozen, module = "hither._native")]
 pub(crate) struct Followed {
-    _service: crate::process::Owned<hither::Service>,
+    _service: Owned<hither::Service>,
 }
 
 #[pymethods]
 impl Followed {
     #[new]
     fn new(core: &Core, service: &str) -> PyResult<Self> {
-        let service = core.client()?.service(service).map_err(crate::errors::Failure::Core)?;
-        Ok(Self { _service: crate::process::Owned::new(service) })
+        let service = core.client()?.service(service).map_err(Failure::Core)?;
+        Ok(Self { _service: Owned::new(service) })
     }
-}
-
-/// Python counts in seconds.
-pub(crate) fn seconds(duration: Duration) -> f64 {
-    duration.as_secs_f64()
 }

@@ -1,4 +1,4 @@
-//! The core's values as Python's. The classes are Python's (`hither._types`), so that types, documentation and pickling
+//! The core's values as Python's. The classes are Python's (`hither._types` and `hither._services`), so that types, documentation and pickling
 //! are too.
 
 use bytes::Bytes;
@@ -13,16 +13,22 @@ use pyo3::types::{PyBytes, PyList, PyTuple, PyType};
 use crate::call::Brought;
 use crate::convert::text;
 
-/// A class of `hither._types`, looked up once.
+/// A class of the package, looked up once.
 pub(crate) struct Class {
+    module: &'static str,
     name: &'static str,
     class: PyOnceLock<Py<PyType>>,
 }
 
 impl Class {
-    /// The class of this name.
-    pub(crate) const fn named(name: &'static str) -> Self {
-        Self { name, class: PyOnceLock::new() }
+    /// The class of this name in `hither._types`.
+    const fn named(name: &'static str) -> Self {
+        Self::of("hither._types", name)
+    }
+
+    /// The class of this name in a module.
+    pub(crate) const fn of(module: &'static str, name: &'static str) -> Self {
+        Self { module, name, class: PyOnceLock::new() }
     }
 
     /// An object of it.
@@ -31,7 +37,7 @@ impl Class {
         py: Python<'py>,
         arguments: impl pyo3::call::PyCallArgs<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.class.import(py, "hither._types", self.name)?.call1(arguments)
+        self.class.import(py, self.module, self.name)?.call1(arguments)
     }
 
     /// What its class method makes.
@@ -41,7 +47,7 @@ impl Class {
         method: &str,
         arguments: impl pyo3::call::PyCallArgs<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.class.import(py, "hither._types", self.name)?.call_method1(method, arguments)
+        self.class.import(py, self.module, self.name)?.call_method1(method, arguments)
     }
 }
 

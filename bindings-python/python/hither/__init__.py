@@ -19,17 +19,24 @@ from ._kv import Kv
 from ._lease import Lease, Leases
 from ._opening import Opening
 from ._registry import Registration, Service, ServiceWatch
-from ._types import (
-    Applied,
-    DeleteEvent,
-    DeleteReply,
+from ._services import (
     Endpoint,
-    Entry,
-    Event,
     Filter,
     Instance,
     InstanceStatus,
     Invalid,
+    Policy,
+    RegistrationState,
+    ServiceUpdate,
+    ServiceView,
+    ViewState,
+)
+from ._types import (
+    Applied,
+    DeleteEvent,
+    DeleteReply,
+    Entry,
+    Event,
     Key,
     KeyRange,
     LeaseGrant,
@@ -38,13 +45,9 @@ from ._types import (
     LeaseState,
     Listing,
     LivenessEvent,
-    Policy,
     PutEvent,
     PutReply,
-    RegistrationState,
     Seconds,
-    ServiceUpdate,
-    ServiceView,
     Stamp,
     State,
     TxnReply,
@@ -52,7 +55,6 @@ from ._types import (
     Update,
     UpdateKind,
     Value,
-    ViewState,
 )
 from ._watch import States, Stream, Subscription, Watch
 from .errors import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ._types import Filter, Instance, Policy, ServiceView
+from ._services import Filter, Instance, Policy, ServiceView
 from .errors import InvalidArgumentError
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})

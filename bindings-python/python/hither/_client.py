@@ -15,7 +15,8 @@ from ._opening import Opening
 from ._picks import Picks
 from ._registry import Registration, Service, ServiceWatch, discover, record, wait_for, watch_service
 from ._settings import settings
-from ._types import Filter, Instance, Key, KeyRange, Policy, Seconds, ServiceView, State
+from ._services import Filter, Instance, Policy, ServiceView
+from ._types import Key, KeyRange, Seconds, State
 from ._watch import States, Watch
 from .op import HasId
 from . import _native

@@ -3,19 +3,8 @@
 from collections.abc import Awaitable, Sequence
 from typing import Any, final
 
-from ._types import (
-    Filter,
-    Instance,
-    Key,
-    KeyRange,
-    RegistrationState,
-    Seconds,
-    ServiceUpdate,
-    State,
-    Update,
-    Value,
-    ViewState,
-)
+from ._services import Filter, Instance, RegistrationState, ServiceUpdate, ViewState
+from ._types import Key, KeyRange, Seconds, State, Update, Value
 from .op import HasId, Step
 from .when import Condition
 

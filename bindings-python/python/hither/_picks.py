@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import _native
-from ._types import Filter, Instance, Policy
+from ._services import Filter, Instance, Policy
 
 _KEPT_MAX = 256
 """Ways to pick that are remembered. An application has a few; more is one that makes filters up as it goes."""

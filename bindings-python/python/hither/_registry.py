@@ -9,16 +9,8 @@ from typing import Any
 from . import _native
 from ._bridge import Caller
 from ._picks import Picks
-from ._types import (
-    Filter,
-    Instance,
-    InstanceStatus,
-    Policy,
-    RegistrationState,
-    Seconds,
-    ServiceUpdate,
-    ServiceView,
-)
+from ._services import Filter, Instance, InstanceStatus, Policy, RegistrationState, ServiceUpdate, ServiceView
+from ._types import Seconds
 from ._watch import Stream, nothing_came
 from .errors import HitherError
 

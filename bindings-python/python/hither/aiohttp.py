@@ -26,7 +26,7 @@ from yarl import URL
 
 from . import _calling
 from ._client import Client
-from ._types import Filter, Instance, Policy
+from ._services import Filter, Instance, Policy
 from .errors import HitherError
 
 __all__ = ["Resolver", "Services", "connector"]

@@ -15,7 +15,7 @@ import httpx
 
 from . import _calling, sync
 from ._client import Client
-from ._types import Filter, Instance, Policy
+from ._services import Filter, Instance, Policy
 
 __all__ = ["AsyncTransport", "Transport"]
 

@@ -8,7 +8,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::shown::alone;
+use super::shown::build;
 use super::update::Changes;
 use crate::call::{Brought, Waiter, run_on, within};
 use crate::client::Core;
@@ -61,7 +61,7 @@ impl Registration {
 
     /// The record, as it is stored.
     fn instance(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        alone(py, &self.registered()?.instance())
+        build(py, &self.registered()?.instance())
     }
 
     /// Which registration under its id it is.
@@ -121,7 +121,7 @@ struct Record(hither::Instance);
 
 impl Brought for Record {
     fn into_python(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        alone(py, &self.0)
+        build(py, &self.0)
     }
 }
 

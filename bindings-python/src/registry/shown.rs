@@ -10,8 +10,8 @@ use pyo3::types::PyTuple;
 
 use crate::types::Class;
 
-static INSTANCE: Class = Class::named("Instance");
-static ENDPOINT: Class = Class::named("Endpoint");
+static INSTANCE: Class = Class::of("hither._services", "Instance");
+static ENDPOINT: Class = Class::of("hither._services", "Endpoint");
 
 /// Instances beyond this many are looked through for those that no view has any more, and again when twice as many as
 /// are left have come.
@@ -67,7 +67,8 @@ impl Made {
     }
 }
 
-fn build(py: Python<'_>, instance: &Instance) -> PyResult<Py<PyAny>> {
+/// An instance as Python's.
+pub(super) fn build(py: Python<'_>, instance: &Instance) -> PyResult<Py<PyAny>> {
     let endpoint = |endpoint: &hither::ServiceEndpoint| {
         ENDPOINT.make(py, (&endpoint.scheme, &endpoint.host, endpoint.port, endpoint.url()))
     };
@@ -100,9 +101,4 @@ fn build(py: Python<'_>, instance: &Instance) -> PyResult<Py<PyAny>> {
         ),
     )?;
     Ok(made.unbind())
-}
-
-/// An instance that is shown once and not kept.
-pub(crate) fn alone(py: Python<'_>, instance: &Instance) -> PyResult<Py<PyAny>> {
-    build(py, instance)
 }

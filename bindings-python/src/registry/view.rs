@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
-use super::{Shown, seconds};
+use super::Shown;
 use crate::errors::Failure;
 use crate::process::Owned;
 
@@ -53,7 +53,7 @@ impl View {
     /// Seconds since it was last known to be the present.
     #[getter]
     fn age(&self) -> Result<f64, Failure> {
-        Ok(seconds(self.view()?.age()))
+        Ok(self.view()?.age().as_secs_f64())
     }
 
     #[getter]

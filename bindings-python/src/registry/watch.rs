@@ -18,7 +18,7 @@ use crate::port::Port;
 use crate::process::Owned;
 use crate::types::Class;
 
-static UPDATE: Class = Class::named("ServiceUpdate");
+static UPDATE: Class = Class::of("hither._services", "ServiceUpdate");
 
 /// A watch of a service: made first, then opened.
 #[pyclass(frozen, module = "hither._native")]

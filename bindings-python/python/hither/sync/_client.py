@@ -12,7 +12,8 @@ from .. import _native
 from .._picks import Picks
 from .._registry import record
 from .._settings import settings
-from .._types import Filter, Instance, Key, KeyRange, Policy, Seconds, ServiceView, State
+from .._services import Filter, Instance, Policy, ServiceView
+from .._types import Key, KeyRange, Seconds, State
 from ..op import HasId
 from ._caller import Caller
 from ._kv import Kv

@@ -10,16 +10,8 @@ from .. import _native
 from .._picks import Picks
 from .._registry import given
 from .._watch import nothing_came
-from .._types import (
-    Filter,
-    Instance,
-    InstanceStatus,
-    Policy,
-    RegistrationState,
-    Seconds,
-    ServiceUpdate,
-    ServiceView,
-)
+from .._services import Filter, Instance, InstanceStatus, Policy, RegistrationState, ServiceUpdate, ServiceView
+from .._types import Seconds
 from ..errors import HitherError
 from ._caller import Caller
 from ._watch import Stream
