@@ -223,6 +223,23 @@ fn whatever_was_lost_is_declared_again_in_one_transaction() {
 }
 
 #[test]
+fn large_records_do_not_make_a_transaction_that_no_frame_holds() {
+    let mut world = World::new();
+    for member in 1..=40 {
+        let mut instance = Instance::new("api", format!("n{member}"));
+        instance.metadata = (0..15).map(|number| (number.to_string(), "v".repeat(4_000))).collect();
+        world.declarations.handle_register(world.now, member, member, instance, Tie::Kept(TTL));
+    }
+    world.pump();
+    assert_eq!(world.there().len(), 40);
+    let bytes = |txn: &Txn| {
+        let values = txn.then.iter().map(|op| if let TxnOp::Put(put) = op { put.value.len() } else { 0 });
+        values.sum::<usize>()
+    };
+    assert!(world.txns.iter().all(|txn| bytes(txn) <= 1024 * 1024) && world.txns.len() < 5, "{}", world.txns.len());
+}
+
+#[test]
 fn what_the_server_still_has_moves_to_the_new_lease_without_a_gap() {
     let mut world = World::new();
     world.register(1, "a").expect("registered");

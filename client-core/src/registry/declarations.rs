@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hither_protocol::message::{Compare, Delete, Put, Relation, Txn, TxnOp, TxnReply, TxnResult};
 use hither_protocol::{Applied, Entry, ErrorCode, Key, KeyRange, LeaseId, Moment, Revision};
 use rand::SeedableRng;
@@ -15,6 +16,8 @@ use crate::registry::tombstone::{Lease, Tombstones, tombstone};
 
 /// Instances declared in one transaction: each takes one operation and at most two conditions.
 const BATCH_MAX: usize = 128;
+/// The same in bytes of records: half a frame, for what is around them.
+const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
 /// What an instance is tied to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -391,18 +394,24 @@ impl Declarations {
         members.retain(|id| self.members[id].phase == wanted && !self.is_withdrawing(&self.members[id]));
         members.truncate(BATCH_MAX);
         let mut txn = Txn::default();
-        for id in &members {
-            let Some(member) = self.members.get_mut(id) else { continue };
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        for id in members {
+            let Some(member) = self.members.get_mut(&id) else { continue };
+            let value = Bytes::from(member.instance.to_json());
+            bytes += value.len();
+            if bytes > BATCH_BYTES_MAX && !batch.is_empty() {
+                break;
+            }
+            batch.push(id);
             member.phase = Phase::Busy;
             let key = member.instance.key();
             if again {
                 txn.when.extend(member.conditions(member.left_behind));
                 txn.otherwise.push(TxnOp::Get(key.clone()));
             }
-            let value = member.instance.to_json().into();
             txn.then.push(TxnOp::Put(Put { key, value, lease, previous: true }));
         }
-        Some(self.run(Running::Declare { tie, lease, members }, txn))
+        Some(self.run(Running::Declare { tie, lease, members: batch }, txn))
     }
 
     fn poll_update(&mut self) -> Option<Need> {
@@ -421,28 +430,33 @@ impl Declarations {
 
     fn poll_withdraw(&mut self, now: Moment) -> Option<Need> {
         let due = |member: &Member| matches!(member.phase, Phase::Leaving(at) if at <= now);
-        let wanting = self.members.iter().filter(|(_, member)| due(member));
-        let ids: Vec<u64> = wanting.map(|(id, _)| *id).collect();
-        for id in ids {
-            let member = self.members.get_mut(&id)?;
-            let key = member.instance.key();
-            let mut then = vec![TxnOp::Delete(Delete { range: KeyRange::One(key.clone()), previous: false })];
-            if let Some(at) = member.leave.as_ref().and_then(|leave| leave.stopped_at.as_ref()) {
-                match self.tombstones.lease(now) {
-                    Lease::There(lease) => then.push(TxnOp::Put(tombstone(&member.instance, at, lease))),
-                    Lease::Ask(ttl) => return Some(Need::GrantTombstones { ttl }),
-                    Lease::Asked => continue,
-                    // Going is more important than what is left behind.
-                    Lease::None => {}
-                }
-            }
-            member.phase = Phase::Busy;
-            let when = member.conditions(true);
-            let txn = Txn { when, then, otherwise: vec![TxnOp::Get(key.clone())] };
-            self.withdrawing.insert(key.clone());
-            return Some(self.run(Running::Withdraw { member: id, key }, txn));
+        let speaks = |member: &Member| member.leave.as_ref().is_some_and(|leave| leave.stopped_at.is_some());
+        let first = |speaking: bool| {
+            self.members.iter().find(|(_, member)| due(member) && speaks(member) == speaking).map(|(id, _)| *id)
+        };
+        let (quiet, speaking) = (first(false), first(true));
+        let (id, lease) = match (quiet, speaking) {
+            (Some(id), _) => (id, None),
+            (None, Some(id)) => match self.tombstones.lease(now) {
+                Lease::There(lease) => (id, Some(lease)),
+                Lease::Ask(ttl) => return Some(Need::GrantTombstones { ttl }),
+                Lease::Asked => return None,
+                // Going is more important than what is left behind.
+                Lease::None => (id, None),
+            },
+            (None, None) => return None,
+        };
+        let member = self.members.get_mut(&id)?;
+        let key = member.instance.key();
+        let mut then = vec![TxnOp::Delete(Delete { range: KeyRange::One(key.clone()), previous: false })];
+        if let (Some(lease), Some(at)) = (lease, member.leave.as_ref().and_then(|leave| leave.stopped_at.as_ref())) {
+            then.push(TxnOp::Put(tombstone(&member.instance, at, lease)));
         }
-        None
+        member.phase = Phase::Busy;
+        let when = member.conditions(true);
+        let txn = Txn { when, then, otherwise: vec![TxnOp::Get(key.clone())] };
+        self.withdrawing.insert(key.clone());
+        Some(self.run(Running::Withdraw { member: id, key }, txn))
     }
 
     fn poll_release(&mut self) -> Option<Need> {
@@ -569,6 +583,7 @@ impl Declarations {
     /// An attempt to declare failed. Those who wait for the first one are told; the others are tried again.
     fn failed(&mut self, now: Moment, tie: Tie, members: &[u64], error: &Error) {
         let over = matches!(tie, Tie::Given(_)) && error.code() == ErrorCode::LeaseNotFound;
+        let mut told = false;
         for id in members {
             let Some(member) = self.members.get_mut(id) else { continue };
             if over || member.phase == Phase::New && member.lease.is_none() {
@@ -581,7 +596,8 @@ impl Declarations {
                 for op in std::mem::take(&mut member.waiting) {
                     self.done(op, Err(error.clone()));
                 }
-            } else {
+            } else if !std::mem::replace(&mut told, true) {
+                // That they are lost was told before; why they still are, one stands for all.
                 self.notes.push_back(Note::Lost { member: *id, error: Some(error.clone()) });
             }
         }

@@ -125,6 +125,8 @@ impl Roster {
     /// The watch told this.
     pub fn handle_update(&mut self, now: Moment, update: &Update) {
         let silent_before = self.suspects.len();
+        // Looked at once, at the first who is missing: all of them went together.
+        let mut doubt = None;
         match update.kind {
             UpdateKind::Changes => {}
             // Who was silent is not part of a state: whoever still is expires soon.
@@ -133,7 +135,7 @@ impl Roster {
                 let told: BTreeSet<&Key> = update.events.iter().filter_map(Event::key).collect();
                 let keys: Vec<Key> = self.keys().filter(|key| !told.contains(key)).collect();
                 for key in keys {
-                    self.delete(now, &key, Gone::Missing);
+                    self.delete(now, &key, Gone::Missing, &mut doubt);
                 }
             }
             UpdateKind::Reset => self.suspects.clear(),
@@ -144,7 +146,7 @@ impl Roster {
             match event {
                 Event::Put { entry, .. } => self.put(entry),
                 Event::Delete { key, .. } => {
-                    self.delete(now, key, gone);
+                    self.delete(now, key, gone, &mut doubt);
                     // A lease that nothing hangs on any more is forgotten.
                     standing |= !self.suspects.is_empty();
                 }
@@ -306,7 +308,7 @@ impl Roster {
         if lease.is_some_and(|lease| self.suspects.contains(&lease)) { suspect(record) } else { Arc::clone(record) }
     }
 
-    fn delete(&mut self, now: Moment, key: &Key, gone: Gone) {
+    fn delete(&mut self, now: Moment, key: &Key, gone: Gone, doubt: &mut Option<Moment>) {
         if let Some((_, bytes)) = self.invalid.remove(key) {
             self.bytes -= bytes;
             self.dirty = true;
@@ -316,7 +318,8 @@ impl Roster {
         let Some(member) = self.members.get(&id).filter(|member| member.held_until.is_none()) else { return };
         let silent = member.lease.is_some_and(|lease| self.suspects.contains(&lease));
         self.dirty = true;
-        let until = if silent || gone == Gone::Missing { self.doubtful_until(now) } else { now };
+        let doubtful = silent || gone == Gone::Missing;
+        let until = if doubtful { *doubt.get_or_insert_with(|| self.doubtful_until(now)) } else { now };
         if until <= now {
             self.remove(&id);
         } else if let Some(member) = self.members.get_mut(&id) {

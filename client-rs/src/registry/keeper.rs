@@ -68,6 +68,8 @@ struct Keeper {
     answers: HashMap<u64, Answer>,
     closers: Vec<oneshot::Sender<()>>,
     next_op: u64,
+    /// It was said that what is lost could not be declared again.
+    warned: bool,
 }
 
 /// Keeps registrations until the last handle of the client is gone.
@@ -83,6 +85,7 @@ pub(super) async fn keep(client: Client, mut asks: mpsc::UnboundedReceiver<Ask>,
         answers: HashMap::new(),
         closers: Vec::new(),
         next_op: 0,
+        warned: false,
     };
     let mut ended = false;
     let mut linger = std::pin::pin!(tokio::time::sleep(Duration::MAX));
@@ -199,13 +202,16 @@ impl Keeper {
     fn tell(&mut self, note: RegistryNote) {
         match note {
             RegistryNote::Declared { member, instance, revision } => {
+                self.warned = false;
                 self.client.wrote(&instance.service, revision);
                 self.stand(member, |standing| *standing = Standing { phase: Phase::Declared, instance: *instance });
             }
             RegistryNote::Lost { member, error } => {
-                if let Some(error) = error {
-                    let service = self.members.get(&member).map(|(service, _)| service.as_str());
-                    tracing::warn!(service, %error, "a registration was lost and could not be declared again yet");
+                // Said once: it is tried again and again.
+                if let Some(error) = error
+                    && !std::mem::replace(&mut self.warned, true)
+                {
+                    tracing::warn!(%error, "what this client registered was lost and cannot be declared again yet");
                 }
                 self.stand(member, |standing| standing.phase = Phase::Lost);
             }
