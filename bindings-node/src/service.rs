@@ -89,10 +89,17 @@ pub struct NativeService {
 struct Room {
     client: Client,
     service: String,
-    /// What JavaScript was told last.
-    told: Mutex<Option<Arc<ServiceView>>>,
+    told: Mutex<Told>,
     /// What a call found: it stands where the subscription has ended since.
     found: Mutex<Option<Arc<ServiceView>>>,
+}
+
+/// What JavaScript was told last.
+#[derive(Debug, Default)]
+struct Told {
+    view: Option<Arc<ServiceView>>,
+    /// After the place that was named last: where the next turn is, most often.
+    next: usize,
 }
 
 /// What the last pick brought, where JavaScript must ask for it.
@@ -173,17 +180,17 @@ impl NativeService {
     pub fn refresh<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
         let found = self.room.found.lock().take();
         let Some(view) = self.room.client.view(&self.room.service).or(found) else {
-            self.room.told.lock().take();
+            self.room.told.lock().view = None;
             return tell::NOTHING.into_unknown(env);
         };
         let mut told = self.room.told.lock();
-        let before = match &*told {
+        let before = match &told.view {
             Some(before) if Arc::ptr_eq(before, &view) => return Null.into_unknown(env),
             Some(before) => &*before.instances,
             None => &[],
         };
         let delta = Delta::between(before, &view.instances);
-        *told = Some(Arc::clone(&view));
+        told.view = Some(Arc::clone(&view));
         difference(env, &view, &delta)
     }
 
@@ -192,7 +199,7 @@ impl NativeService {
     pub fn select(&self, filter: RawFilter) -> Vec<u32> {
         let filter = InstanceFilter::from(filter);
         let told = self.room.told.lock();
-        let instances = told.iter().flat_map(|view| view.instances.iter());
+        let instances = told.view.iter().flat_map(|view| view.instances.iter());
         instances.zip(0..).filter(|(instance, _)| filter.matches(instance)).map(|(_, at)| at).collect()
     }
 
@@ -262,10 +269,17 @@ impl NativeService {
 impl Room {
     /// Where an instance is in what JavaScript was told, if it is there as it is now.
     fn place(&self, instance: &Arc<Instance>) -> Option<i32> {
-        let told = self.told.lock();
-        let instances = &told.as_ref()?.instances;
-        let at = instances.binary_search_by(|other| other.id.as_str().cmp(&instance.id)).ok()?;
-        Arc::ptr_eq(&instances[at], instance).then(|| i32::try_from(at).ok()).flatten()
+        let mut told = self.told.lock();
+        let instances = &told.view.as_ref()?.instances;
+        let is_at = |at: usize| instances.get(at).is_some_and(|other| Arc::ptr_eq(other, instance));
+        let at = match [told.next, 0].into_iter().find(|at| is_at(*at)) {
+            Some(at) => at,
+            None => {
+                instances.binary_search_by(|other| other.id.as_str().cmp(&instance.id)).ok().filter(|at| is_at(*at))?
+            }
+        };
+        told.next = at + 1;
+        i32::try_from(at).ok()
     }
 }
 

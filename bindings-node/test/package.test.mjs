@@ -106,6 +106,42 @@ test("types hold in a strict project, as an ES module and as CommonJS", async ()
   }
 });
 
+test("what `await using` holds is let go of when its block is left, however it is left", async (t) => {
+  const server = await Server.start(t);
+  const folder = mkdtempSync(join(project, "using-"));
+  writeFileSync(join(folder, "package.json"), JSON.stringify({ type: "module" }));
+  writeFileSync(
+    join(folder, "index.ts"),
+    `import { connect } from "hither";
+     await using witness = await connect();
+     try {
+       await using client = await connect();
+       await using registered = await client.register("using", { port: 1 });
+       await using lease = await client.lease(60_000);
+       await using watch = client.watch({ all: true });
+       await client.kv.put("using", registered.id, { lease });
+       console.log((await watch.next()).value!.events.length > 0, (await witness.discover("using")).length);
+       throw new Error("left");
+     } catch (error) {
+       console.log((error as Error).message, await witness.kv.get("using"), await witness.kv.count("services/using/"));
+     }`,
+  );
+  const options = [
+    "--module",
+    "nodenext",
+    "--target",
+    "es2022",
+    "--lib",
+    "es2023,esnext.disposable",
+    "--types",
+    "node",
+  ];
+  await tool("tsc", "--strict", ...options, join(folder, "index.ts"));
+  const env = { ...process.env, XDG_CONFIG_HOME: server.environment.XDG_CONFIG_HOME, HITHER_URL: "" };
+  const { stdout, stderr } = await execute(process.execPath, [join(folder, "index.js")], { env });
+  assert.deepEqual([stdout, stderr], ["true 1\nleft undefined 0\n", ""]);
+});
+
 test("publint and arethetypeswrong find nothing", async () => {
   const packed = readdirSync(join(project, "packed")).map((file) => join(project, "packed", file));
   const [main] = packed.filter((file) => /hither-\d/.test(file));
