@@ -11,6 +11,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::reqwest::{Method, Request, Response, StatusCode, Url};
 use hither_client_core::{Instance, InstanceFilter};
@@ -30,6 +31,7 @@ pub struct Services {
     pick: Arc<Pick>,
     filter: InstanceFilter,
     attempts: usize,
+    retries: Arc<AtomicU64>,
 }
 
 impl Services {
@@ -37,7 +39,14 @@ impl Services {
     #[must_use]
     pub fn new(client: &Client, http: ::reqwest::Client) -> Self {
         let filter = InstanceFilter::default();
-        Self { client: client.clone(), http, pick: Arc::new(Pick::random()), filter, attempts: ATTEMPTS }
+        Self {
+            client: client.clone(),
+            http,
+            pick: Arc::new(Pick::random()),
+            filter,
+            attempts: ATTEMPTS,
+            retries: Arc::default(),
+        }
     }
 
     /// Only to these instances.
@@ -53,6 +62,12 @@ impl Services {
     pub fn attempts(mut self, attempts: usize) -> Self {
         self.attempts = attempts.max(1);
         self
+    }
+
+    /// Requests that were sent to another instance, by this and its clones.
+    #[must_use]
+    pub fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
     }
 
     /// Asks for `svc://service/path`, or for any other URL as it stands.
@@ -102,6 +117,7 @@ impl Services {
             if !elsewhere || request.is_none() {
                 return Ok(outcome?);
             }
+            self.retries.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(service, id = instance.id, "a request is sent to another instance");
         }
     }
