@@ -37,6 +37,8 @@ pub(crate) enum Purpose {
     OpenSession,
     /// The application, and the core: a lease to keep.
     Keep(OnLoss),
+    /// The core: a lease that nobody waits for any more, to be revoked.
+    Revoke,
     /// The core: whether a lease that it keeps still is.
     Ask(LeaseId),
     /// Nobody: it is only to be done.
@@ -163,6 +165,15 @@ impl Calls {
             self.delayed.remove(&(until, id));
         }
         Some(call)
+    }
+
+    /// Goes on with a call after its deadline, for another purpose.
+    pub(crate) fn postpone(&mut self, id: u64, deadline: Moment, purpose: Purpose) {
+        if let Some(call) = self.calls.get_mut(&id) {
+            self.deadlines.remove(&(call.deadline, id));
+            self.deadlines.insert((deadline, id));
+            (call.deadline, call.purpose) = (deadline, purpose);
+        }
     }
 
     /// Puts calls back at the front of the queue, in the order given.

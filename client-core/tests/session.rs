@@ -352,6 +352,30 @@ fn a_lease_is_reported_lost_before_it_can_end_and_is_revoked_if_the_session_live
 }
 
 #[test]
+fn a_lease_that_was_granted_after_its_deadline_is_revoked() {
+    let (mut world, link) = World::with_session(Options { request_timeout: SECOND, ..options(1) });
+    world.core.handle_lease(world.now, 5, 60 * SECOND, OnLoss::Revoke);
+    world.pump();
+    let (number, context, _) = world.request(link);
+    world.sleep(SECOND);
+    assert!(matches!(
+        world.signal(),
+        Some(Signal::Leased { id: 5, outcome: Err(error) }) if error.applied() == Applied::Unknown
+    ));
+    // The answer was lost with its connection: only the same number brings it back.
+    world.lose(link);
+    let (link, _) = world.accept_again();
+    world.welcome(link, resumed());
+    let (again, retried, _) = world.request(link);
+    assert_eq!(again, number);
+    assert_eq!(retried.retry.map(|token| token.sequence), context.retry.map(|token| token.sequence));
+    world.reply(link, again, 2, &Reply::LeaseGrant(LeaseGrantReply { lease: LeaseId(9), ttl_ms: 60_000, epoch: 1 }));
+    let (_, _, request) = world.request(link);
+    assert!(matches!(request, Request::LeaseRevoke(revoke) if revoke.lease == LeaseId(9)), "nobody has it");
+    assert!(!world.signals.iter().any(|signal| matches!(signal, Signal::LeaseLost { .. } | Signal::Leased { .. })));
+}
+
+#[test]
 fn after_a_freeze_the_loss_of_a_lease_is_the_first_thing_told() {
     let (mut world, link) = World::with_session(options(1));
     world.core.handle_lease(world.now, 5, 5 * SECOND, OnLoss::Revoke);

@@ -174,6 +174,11 @@ impl Core {
                 self.signals.push_back(Signal::Leased { id, outcome });
                 self.signals.extend(orphan.map(|lease| Signal::LeaseLost { lease }));
             }
+            Purpose::Revoke => {
+                if let Ok((_, Reply::LeaseGrant(granted))) = outcome {
+                    self.revoke(now, granted.lease);
+                }
+            }
             Purpose::OpenSession => self.session_opened(now, outcome, sent_at),
             Purpose::Ask(lease) => {
                 if let Err(error) = outcome
@@ -221,6 +226,10 @@ impl Core {
         let due = self.calls.due(now);
         self.calls.requeue(&due);
         for id in self.calls.expired(now) {
+            if self.is_granted_maybe(id) {
+                self.disown(now, id);
+                continue;
+            }
             let Some(call) = self.give_up(id) else { continue };
             self.metrics.timeouts += 1;
             let error = self.overdue(&call);
@@ -235,6 +244,25 @@ impl Core {
         for link in left {
             self.hang_up(link, CloseCode::Moved);
         }
+    }
+
+    /// Whether a call may have granted a lease that would live as long as the session does.
+    fn is_granted_maybe(&self, id: u64) -> bool {
+        let Some(call) = self.calls.get(id) else { return false };
+        let sent = call.maybe || matches!(call.phase, Phase::Sent(..));
+        let ours = call.token.is_some_and(|(of, _)| self.session.as_ref().is_some_and(|session| session.id() == of));
+        matches!(call.purpose, Purpose::Keep(_)) && sent && ours
+    }
+
+    /// The application does not wait for its lease any longer. The answer is still waited for, and asked for again after
+    /// a reconnect, since without it nobody knows what to revoke.
+    fn disown(&mut self, now: Moment, id: u64) {
+        let Some(call) = self.calls.get(id) else { return };
+        self.metrics.timeouts += 1;
+        let outcome = Err(self.overdue(call).maybe_applied());
+        self.signals.push_back(Signal::Leased { id, outcome });
+        // A session that is silent for so long is over, and takes the lease along.
+        self.calls.postpone(id, now + self.options.session_ttl, Purpose::Revoke);
     }
 
     /// Why a call ended at its deadline.

@@ -263,6 +263,7 @@ pub(crate) struct StateOnDrop(pub(crate) watch::Sender<SessionState>);
 
 impl Drop for StateOnDrop {
     fn drop(&mut self) {
-        self.0.send_replace(SessionState::Closed);
+        // Told once: whoever waits for what comes after the last state is told that there is none.
+        self.0.send_if_modified(|state| std::mem::replace(state, SessionState::Closed) != SessionState::Closed);
     }
 }
