@@ -16,7 +16,9 @@ use crate::vars::Vars;
 use crate::world::{Lane, Server, must};
 
 /// How long connecting may take.
-const CONNECT: Duration = Duration::from_secs(15);
+const CONNECT: Duration = Duration::from_secs(25);
+/// What every client is patient with, unless its scenario says otherwise: a busy machine.
+const PATIENCE: &str = "connect_timeout=20s&request_timeout=15s&";
 /// After a run, until the server has forgotten what it had.
 const SETTLED: Duration = Duration::from_secs(15);
 /// Between two looks at what shall become so: no load, and far below what is waited for.
@@ -91,8 +93,9 @@ impl<'a> Stage<'a> {
                 Some(relay) => (relay, "learn_servers=false&"),
                 None => (self.server.node.addr(), ""),
             };
-            let url = format!("hither://{address}/{}?{learn}{}", self.namespace, actor.options);
-            let url = url.trim_end_matches(['&', '?']);
+            let options = &actor.options;
+            let url = format!("hither://{address}/{}?{PATIENCE}{learn}{options}", self.namespace);
+            let url = url.trim_end_matches('&');
             self.vars.set(&format!("url_{name}"), url.into());
             if actor.unconnected {
                 continue;

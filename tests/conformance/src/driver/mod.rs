@@ -123,15 +123,10 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// Carries out one request; its result is the answer without its number. It is under way from now on, not from
-    /// when it is first polled: a `cancel` that is read after it finds it.
-    pub(crate) fn answer(self: Arc<Self>, request: Request) -> impl Future<Output = Value> {
+    /// Carries out one request; returns the answer without its number.
+    pub(crate) async fn answer(&self, request: Request) -> Value {
         let (cancel, cancelled) = oneshot::channel();
         self.under_way.lock().insert(request.id, cancel);
-        async move { self.answer_unless(request, cancelled).await }
-    }
-
-    async fn answer_unless(&self, request: Request, cancelled: oneshot::Receiver<()>) -> Value {
         let done = tokio::select! {
             done = self.carry_out(&request) => Some(done),
             // The future of the operation is dropped: that is how Rust cancels.

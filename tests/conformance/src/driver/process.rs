@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
+use futures_util::poll;
 use hither::{Client, KeyRange};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -47,13 +48,17 @@ pub(crate) async fn serve() -> anyhow::Result<ExitCode> {
                 };
                 let request: Request = serde_json::from_str(&line).context("a line that is no request")?;
                 let (id, answers) = (request.id, answers.clone());
-                let answering = Arc::clone(&driver).answer(request);
-                tokio::spawn(async move {
-                    let mut answer = answering.await;
+                let driver = Arc::clone(&driver);
+                let mut answering = Box::pin(async move {
+                    let mut answer = driver.answer(request).await;
                     answer["id"] = id.into();
                     // Nobody listens once the process ends.
                     let _ = answers.send(answer);
                 });
+                // Begun in the order of the lines: what a later one closes is what an earlier one waits for.
+                if poll!(&mut answering).is_pending() {
+                    tokio::spawn(answering);
+                }
             }
             Some(answer) = answered.recv() => {
                 say(&answer)?;
