@@ -22,7 +22,16 @@
 //!   retrying, answering. Dropping the future of a call takes it back at the server too.
 //! - Writes are retried under one number after a reconnect, on whichever server, and take effect once.
 //! - A watch goes on where it was after any reconnect. It never skips or repeats an event; see [`Watch`].
+//! - Services find each other: [`Client::register`] declares an instance, and again after any loss;
+//!   [`Client::discover`], [`Client::pick`] and [`Client::watch_service`] answer out of a view that is kept here, also
+//!   when every server is gone.
 //! - An [`Error`] says its number, and whether the call may have changed something.
+//!
+//! # Features
+//!
+//! None is on by default. `axum` serves registered and leaves in good order; `reqwest` asks `svc://service/path` and
+//! tries other instances where that is safe; `tower` feeds its balancers with the instances of a service; `tonic` makes
+//! a channel over them.
 
 #![forbid(unsafe_code)]
 
