@@ -75,27 +75,16 @@ pub(crate) fn run_on<T: Brought>(
     };
     match (port, waiter) {
         (Some(port), Some(waiter)) => {
-            let id = submit(port.get(), waiter.unbind(), future)?;
+            let call = async move {
+                let outcome = future.await;
+                // The loop's thread polls, and it is attached already.
+                Python::attach(|py| outcome?.into_python(py))
+            };
+            let id = port.get().submit(waiter, Box::pin(call))?;
             Ok(id.into_pyobject(py)?.into_any().unbind())
         }
         _ => block(py, future)?.into_python(py),
     }
-}
-
-fn submit<T: Brought>(
-    port: &Port,
-    waiter: Py<PyAny>,
-    future: impl Future<Output = Result<T, Failure>> + Send + 'static,
-) -> Result<u64, Failure> {
-    let process = process::current()?;
-    let queue = std::sync::Arc::clone(port.queue()?);
-    port.submit(waiter, |id| {
-        let task = process.handle().spawn(async move {
-            let outcome = future.await;
-            queue.push(id, Box::new(move |py| outcome?.into_python(py)));
-        });
-        task.abort_handle()
-    })
 }
 
 /// Waits in this thread, and lets Python handle signals meanwhile. An exception of theirs takes the call back.

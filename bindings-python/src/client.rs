@@ -15,8 +15,8 @@ use crate::registry::Shown;
 use crate::settings;
 use crate::states::States;
 
-/// A client, and the port of the loop that it belongs to; none, if it blocks. Made first and connected then: what a task
-/// brings holds nothing of Python's, so it is put where Python already looks.
+/// A client, and the port of the loop that it belongs to; none, if it blocks. Made first and connected
+/// then: a call holds nothing of Python's, so what it brings is put where Python already looks.
 #[pyclass(frozen, weakref, module = "hither._native")]
 pub(crate) struct Core {
     inner: Owned<Arc<OnceLock<Inner>>>,

@@ -15,7 +15,7 @@ pub(crate) enum Failure {
     Forked,
     /// The interpreter is ending.
     Exiting,
-    /// A task panicked: a mistake of ours.
+    /// A call panicked: a mistake of ours.
     Panicked(String),
     /// The operating system gives no more threads.
     NoThreads(std::io::Error),

@@ -3,8 +3,8 @@
 //! It decides nothing. What Python sees and what is documented is written in Python (`python/hither`); this module is
 //! private to it. Three rules keep the two runtimes apart:
 //!
-//! - No thread of ours ever touches Python. What is done is put on a queue ([`port`]), and the event loop's own thread
-//!   takes it from there; a blocking call waits in the thread that makes it ([`call`]).
+//! - No thread of ours ever touches Python. Who is woken is put on a queue ([`port`]), and the event loop's own thread goes
+//!   on from there; a blocking call waits in the thread that makes it ([`call`]).
 //! - Nothing that another thread may hold is used after a fork ([`process`]).
 //! - Dropping is taking back: a cancelled call is dropped in the core too, an unused watch is closed.
 

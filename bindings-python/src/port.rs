@@ -1,19 +1,21 @@
 //! The way back from the runtime to an event loop: a queue, and one bell for everything in it.
 //!
-//! A task that is done puts what it brought, unconverted, on the queue; the first since the queue was last emptied rings.
-//! The loop's own thread then converts all of it and resolves the futures. So Python is entered from no thread of ours,
-//! and 256 answers cost one wake-up.
+//! The futures of calls are polled by the loop's own thread: when a call is made, and again when what it waits for has
+//! come. Whoever wakes one only puts its number on the queue; the first since the queue was last emptied rings. So Python
+//! is entered from no thread of ours, no call costs a task or a change of threads, and 256 answers cost one wake-up.
 
 use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
 use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, intern};
-use tokio::task::AbortHandle;
 
 use crate::errors::Failure;
 use crate::process::{self, Owned};
@@ -22,23 +24,17 @@ mod bell;
 
 use bell::Bell;
 
-/// What a finished task brought, to be converted in the loop's thread.
-pub(crate) type Done = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
+/// A call under way: it ends in what Python is given. Polled in the loop's thread, which is attached to the interpreter.
+pub(crate) type Call = Pin<Box<dyn Future<Output = PyResult<Py<PyAny>>> + Send>>;
 
-/// The side that tasks hold. Nothing in it is Python's.
+/// The side that other threads hold. Nothing in it is Python's.
 pub(crate) struct Queue {
-    done: Mutex<Vec<(u64, Done)>>,
+    woken: Mutex<Vec<u64>>,
     rung: AtomicBool,
     bell: Bell,
 }
 
 impl Queue {
-    /// What a task brought.
-    pub(crate) fn push(&self, id: u64, done: Done) {
-        self.done.lock().push((id, done));
-        self.ring();
-    }
-
     /// Has the loop look.
     pub(crate) fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) {
@@ -47,18 +43,53 @@ impl Queue {
     }
 }
 
+/// Wakes one call.
+struct Waking {
+    queue: Arc<Queue>,
+    id: u64,
+    /// It is on the queue already.
+    woken: AtomicBool,
+}
+
+impl Wake for Waking {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            self.queue.woken.lock().push(self.id);
+            self.queue.ring();
+        }
+    }
+}
+
+/// A call that waits, and the future of the loop that waits for it.
+struct Pending {
+    future: Py<PyAny>,
+    call: Call,
+    waking: Arc<Waking>,
+}
+
+impl Pending {
+    /// Goes on with the call.
+    fn poll(&mut self) -> Poll<PyResult<Py<PyAny>>> {
+        // Before it is polled: what comes from here on wakes it again.
+        self.waking.woken.store(false, Ordering::Release);
+        let waker = Waker::from(Arc::clone(&self.waking));
+        self.call.as_mut().poll(&mut Context::from_waker(&waker))
+    }
+}
+
 struct Inner {
     queue: Arc<Queue>,
-    pending: Mutex<HashMap<u64, (Py<PyAny>, AbortHandle)>>,
+    pending: Mutex<HashMap<u64, Pending>>,
     next: AtomicU64,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         self.queue.bell.silence();
-        for (_, task) in self.pending.get_mut().values() {
-            task.abort();
-        }
     }
 }
 
@@ -70,18 +101,25 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    /// Where tasks leave what they bring.
-    pub(crate) fn queue(&self) -> Result<&Arc<Queue>, Failure> {
+    /// Where those who were woken are put.
+    fn queue(&self) -> Result<&Arc<Queue>, Failure> {
         Ok(&self.inner.get()?.queue)
     }
 
-    /// Starts a task for a future of the loop. `start` is given the number under which the task is to push.
-    pub(crate) fn submit(&self, future: Py<PyAny>, start: impl FnOnce(u64) -> AbortHandle) -> Result<u64, Failure> {
+    /// Begins a call for a future of the loop. Returns its number.
+    pub(crate) fn submit(&self, future: Bound<'_, PyAny>, call: Call) -> PyResult<u64> {
         let inner = self.inner.get()?;
+        let _runtime = process::current()?.handle().enter();
         let id = inner.next.fetch_add(1, Ordering::Relaxed);
-        // Held while it starts, so that what it brings finds it here.
-        let mut pending = inner.pending.lock();
-        pending.insert(id, (future, start(id)));
+        let waking = Arc::new(Waking { queue: Arc::clone(&inner.queue), id, woken: AtomicBool::new(false) });
+        let mut pending = Pending { future: future.clone().unbind(), call, waking };
+        match pending.poll() {
+            Poll::Ready(outcome) => resolve(&future, outcome)?,
+            // Only this thread drains, so nobody looks for it before it is here.
+            Poll::Pending => {
+                inner.pending.lock().insert(id, pending);
+            }
+        }
         Ok(id)
     }
 }
@@ -93,7 +131,7 @@ impl Port {
     fn new(threaded: bool) -> PyResult<Self> {
         let bell = Bell::new(threaded).map_err(Failure::NoThreads)?;
         let fd = bell.fd();
-        let queue = Arc::new(Queue { done: Mutex::default(), rung: AtomicBool::new(false), bell });
+        let queue = Arc::new(Queue { woken: Mutex::default(), rung: AtomicBool::new(false), bell });
         process::current()?.logs.listen(&queue);
         Ok(Self { inner: Owned::new(Inner { queue, pending: Mutex::default(), next: AtomicU64::new(0) }), fd })
     }
@@ -116,13 +154,11 @@ impl Port {
         Ok(self.inner.get()?.pending.lock().len())
     }
 
-    /// Takes a call back: its task ends, and with it what it waits for in the core.
+    /// Takes a call back, and with it what it waits for in the core.
     fn cancel(&self, id: u64) {
         let Ok(inner) = self.inner.get() else { return };
         let cancelled = inner.pending.lock().remove(&id);
-        if let Some((_, task)) = cancelled {
-            task.abort();
-        }
+        drop(cancelled);
     }
 
     /// Waits for the bell, without a file descriptor. False once the port is closed, or the program ends.
@@ -140,23 +176,32 @@ impl Port {
         }
     }
 
-    /// Resolves the futures of what is done. In the loop's thread.
+    /// Goes on with the calls that were woken, and resolves the futures of those that are done. In the loop's thread.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
         // A forked child that goes on with its parent's loop hears its parent's bell.
-        let Ok(inner) = self.inner.get() else { return Ok(()) };
+        let (Ok(inner), Some(process)) = (self.inner.get(), process::peek()) else { return Ok(()) };
         inner.queue.bell.hush();
         // Before the queue is taken: whoever pushes from here on rings again.
         inner.queue.rung.store(false, Ordering::Release);
-        let done = std::mem::take(&mut *inner.queue.done.lock());
-        for (id, done) in done {
-            let Some((future, _)) = inner.pending.lock().remove(&id) else { continue };
-            if let Err(error) = resolve(future.bind(py), done) {
-                error.write_unraisable(py, Some(future.bind(py)));
+        let woken = std::mem::take(&mut *inner.queue.woken.lock());
+        {
+            let _runtime = process.handle().enter();
+            for id in woken {
+                let Some(mut pending) = inner.pending.lock().remove(&id) else { continue };
+                match pending.poll() {
+                    Poll::Ready(outcome) => {
+                        let future = pending.future.bind(py);
+                        if let Err(error) = resolve(future, outcome) {
+                            error.write_unraisable(py, Some(future));
+                        }
+                    }
+                    Poll::Pending => {
+                        inner.pending.lock().insert(id, pending);
+                    }
+                }
             }
         }
-        if let Some(process) = process::peek() {
-            process.logs.deliver(py);
-        }
+        process.logs.deliver(py);
         Ok(())
     }
 
@@ -165,7 +210,7 @@ impl Port {
         if let Ok(inner) = self.inner.get()
             && let Some(pending) = inner.pending.try_lock()
         {
-            pending.values().try_for_each(|(future, _)| visit.call(future))?;
+            pending.values().try_for_each(|pending| visit.call(&pending.future))?;
         }
         Ok(())
     }
@@ -173,9 +218,7 @@ impl Port {
     fn __clear__(&self) {
         if let Ok(inner) = self.inner.get() {
             let pending = std::mem::take(&mut *inner.pending.lock());
-            for (_, (_, task)) in pending {
-                task.abort();
-            }
+            drop(pending);
         }
     }
 
@@ -184,13 +227,13 @@ impl Port {
     }
 }
 
-fn resolve(future: &Bound<'_, PyAny>, done: Done) -> PyResult<()> {
+fn resolve(future: &Bound<'_, PyAny>, outcome: PyResult<Py<PyAny>>) -> PyResult<()> {
     let py = future.py();
-    // Cancelled a moment ago, and its task not yet taken back.
+    // Cancelled a moment ago, and its call not yet taken back.
     if future.call_method0(intern!(py, "done"))?.is_truthy()? {
         return Ok(());
     }
-    match done(py) {
+    match outcome {
         Ok(value) => future.call_method1(intern!(py, "set_result"), (value,))?,
         Err(error) => future.call_method1(intern!(py, "set_exception"), (error,))?,
     };

@@ -19,9 +19,8 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use crate::errors::Failure;
 use crate::logs::Logs;
 
-/// One thread drives every connection, as fast as Python can ask; the second keeps the others going while one decodes
-/// something large.
-const WORKERS: usize = 2;
+/// One thread drives every connection, faster than Python can ask; a second would only make them wait for each other.
+const WORKERS: usize = 1;
 /// Names that a resolver must look up are looked up one at a time.
 const BLOCKING_MAX: usize = 1;
 /// How long the goodbyes of a program that ends may take; the core's own bound is 200 ms and the last packets' 50 ms.

@@ -1,7 +1,7 @@
 """Between an event loop and the native module: one port for each loop.
 
-The native module puts what it finished on the port's queue and makes a file descriptor readable, once for the whole queue;
-the loop then drains it in its own thread. A loop that cannot wait for a file descriptor has a thread that waits instead.
+The native module puts the calls that can go on on the port's queue and makes a file descriptor readable, once for the whole
+queue; the loop then drains it in its own thread. A loop that cannot wait for a file descriptor has a thread that waits instead.
 """
 
 from __future__ import annotations

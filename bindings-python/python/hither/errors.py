@@ -230,5 +230,5 @@ def from_binding(what: str, said: str) -> HitherError:
         return ForkedError(detail, code="Forked")
     if what == "Exiting":
         return ClosedError("the program is ending", code="Closed", number=6009)
-    detail = f"a task of the client panicked: {said}; this is a mistake in the package, please report it"
+    detail = f"a call of the client panicked: {said}; this is a mistake in the package, please report it"
     return InternalError(detail, code="Internal", number=7001, applied="unknown")
