@@ -116,6 +116,8 @@ class Server:
     def pause(self) -> None:
         """It is there and does nothing, until `resume`."""
         self._process.send_signal(signal.SIGSTOP)
+        # Once it has stopped, not once it was told to: nothing is answered any more.
+        os.waitpid(self._process.pid, os.WUNTRACED)
 
     def resume(self) -> None:
         """Ends a pause."""
