@@ -12,6 +12,7 @@ import {
   type NativeService,
   type NativeServiceWatch,
   type RawDifference,
+  type RawFilter,
 } from "./native";
 import { unwrap } from "./port";
 import { Reader, Source } from "./source";
@@ -137,27 +138,30 @@ export class Room {
     return this.#view;
   }
 
-  async discover(options: DiscoverOptions): Promise<ServiceView> {
-    const outcome = await this.handle.call<undefined>(options, (id) =>
+  discover(options: DiscoverOptions): Promise<ServiceView> {
+    return this.#find(options, (id) =>
       this.native.discover(id, milliseconds(options.maxStalenessMs, "maxStalenessMs"), timeout(options)),
     );
-    unwrap(outcome);
-    return this.#found(options.filter);
   }
 
-  async waitFor(instances: number, options: WaitForOptions): Promise<ServiceView> {
-    const outcome = await this.handle.call<undefined>(options, (id) =>
+  waitFor(instances: number, options: WaitForOptions): Promise<ServiceView> {
+    return this.#find(options, (id) =>
       this.native.waitFor(id, count(instances, "count"), filter(options.filter), timeout(options)),
     );
-    unwrap(outcome);
-    return this.#found(options.filter);
   }
 
-  /** The core has just found it, and what it found it keeps for us. */
-  #found(asked: Filter | undefined): ServiceView {
-    const view = this.view() as ServiceView;
-    const only = filter(asked);
-    return only === undefined ? view : view.with(this.native.select(only).map((at) => view.instances[at] as Instance));
+  async #find(options: WaitForOptions, start: (id: number) => void): Promise<ServiceView> {
+    for (;;) {
+      unwrap(await this.handle.call<undefined>(options, start));
+      const view = this.view();
+      // Else it had to make room for others in the meantime.
+      if (view !== undefined) return this.#only(view, filter(options.filter));
+    }
+  }
+
+  #only(view: ServiceView, asked: RawFilter | undefined): ServiceView {
+    if (asked === undefined) return view;
+    return view.with(this.native.select(asked).map((at) => view.instances[at] as Instance));
   }
 
   pick(options: PickOptions): Instance {
