@@ -76,8 +76,6 @@ impl Home {
     pub fn hither(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.args(arguments).env("XDG_CONFIG_HOME", self.config()).env_remove("HITHER_URL").env_remove("RUST_LOG");
-        // Where the conformance driver of Node finds its package: to a server, a setting that there is not.
-        command.env_remove("HITHER_NODE_PROJECT");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.current_dir(self.root.path()).stdin(Stdio::null());
         command

@@ -61,7 +61,7 @@ impl Language {
             Self::Python => python("async"),
             Self::PythonSync => python("sync"),
             Self::Node => {
-                std::env::var_os("HITHER_NODE_PROJECT")?;
+                std::env::var_os("HITHER_NPM_PROJECT")?;
                 Some(Command { program: "node".into(), arguments: vec![driver("node/driver.mjs")?] })
             }
         }
@@ -72,7 +72,7 @@ impl Language {
         match self {
             Self::Rust => "it is this program",
             Self::Python | Self::PythonSync => "it has no driver, or HITHER_PYTHON names no interpreter",
-            Self::Node => "it has no driver, or HITHER_NODE_PROJECT names no folder",
+            Self::Node => "it has no driver, or HITHER_NPM_PROJECT names no folder",
         }
     }
 }

@@ -8,8 +8,8 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { Worker } from "node:worker_threads";
 
-const { HITHER_NODE_PROJECT } = process.env;
-const require = createRequire(HITHER_NODE_PROJECT ? `${HITHER_NODE_PROJECT}/package.json` : import.meta.url);
+const { HITHER_NPM_PROJECT } = process.env;
+const require = createRequire(HITHER_NPM_PROJECT ? `${HITHER_NPM_PROJECT}/package.json` : import.meta.url);
 const { connect, HitherError } = require("hither");
 
 const handles = new Map();
@@ -324,7 +324,7 @@ function collect() {
 }
 
 function worker({ url, context, key, terminate }) {
-  const project = JSON.stringify(`${HITHER_NODE_PROJECT}/package.json`);
+  const project = JSON.stringify(`${HITHER_NPM_PROJECT}/package.json`);
   const script = `
     const { connect } = require("node:module").createRequire(${project})("hither");
     const { parentPort } = require("node:worker_threads");
