@@ -6,9 +6,12 @@ operation is a generator that yields what has to be waited for, and is sent what
 
 from __future__ import annotations
 
+import signal
 import sys
 
 if __name__ == "__main__":
+    # As in a terminal, also where the runner was started in the background of a shell, which ignores Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if sys.argv[1:] == ["sync"]:
         import threads
 
