@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import contextmanager
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -104,7 +104,7 @@ def median(runs: list[Figures]) -> Figures:
     return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
 
 
-def beside(command) -> tuple[Figures, Figures]:  # type: ignore[no-untyped-def]
+def beside(command: Callable[..., list[str]]) -> tuple[Figures, Figures]:
     """Hither's figures and etcd's, taken in turns."""
     ours, theirs = [], []
     for _ in range(args.rounds):
@@ -131,7 +131,7 @@ def loop_delay() -> Figures:
     return median(runs)
 
 
-def finding(command) -> Figures:  # type: ignore[no-untyped-def]
+def finding(command: Callable[..., list[str]]) -> Figures:
     with hither() as url:
         return measured(command("finding", url))
 

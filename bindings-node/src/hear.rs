@@ -103,8 +103,7 @@ pub(crate) fn duration(milliseconds: f64) -> Duration {
 
 /// A number that JavaScript has checked to be no less than 0: a part counts as a whole.
 pub(crate) fn whole(number: f64) -> u64 {
-    // A cast from a float saturates.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast from a float saturates")]
     let whole = number.ceil() as u64;
     whole
 }

@@ -98,8 +98,7 @@ pub(crate) const NOTHING: Undefined = ();
 
 /// A count, as JavaScript counts.
 pub(crate) fn count(count: u64) -> f64 {
-    // Above 2^53 it is off by a few: nobody has that many keys.
-    #[allow(clippy::cast_precision_loss)]
+    #[expect(clippy::cast_precision_loss, reason = "above 2^53 it is off by a few: nobody has that many keys")]
     let count = count as f64;
     count
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
+import { setImmediate as turn } from "node:timers/promises";
 
 import { InvalidArgumentError } from "hither";
 
@@ -93,7 +93,9 @@ describe("watches", () => {
     assert.throws(() => client.watch(7), InvalidArgumentError);
     // Nobody looks at this one: it must not end the process as an unhandled rejection.
     client.watch({ from: "b", to: "a" });
-    await sleep(50);
+    // One that is opened after it has failed when it has, and a turn later it would have been reported.
+    await assert.rejects(client.watch({ from: "b", to: "a" }).opened, { code: "HITHER_INVALID_RANGE" });
+    await turn();
   });
 
   test("the standing of leases is told where it is asked for", async () => {

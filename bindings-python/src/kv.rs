@@ -11,7 +11,7 @@ use crate::types::{Count, Found, Stamped};
 /// Reads a key: its entry, or none; with `stamped`, both that and where the answer comes from.
 #[pyfunction]
 #[pyo3(signature = (waiter, core, key, at_least, max_age, stamped, timeout))]
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments, reason = "Python's parameters, each with its name there")]
 pub(crate) fn kv_get(
     py: Python<'_>,
     waiter: Waiter<'_>,
@@ -36,7 +36,7 @@ pub(crate) fn kv_get(
 /// Writes a key.
 #[pyfunction]
 #[pyo3(signature = (waiter, core, key, value, lease, previous, timeout))]
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments, reason = "Python's parameters, each with its name there")]
 pub(crate) fn kv_put(
     py: Python<'_>,
     waiter: Waiter<'_>,
@@ -82,7 +82,7 @@ pub(crate) fn kv_delete(
 /// Reads a range. `what`: `entries`, `keys` or `count`.
 #[pyfunction]
 #[pyo3(signature = (waiter, core, keys, what, limit, reverse, at_least, max_age, timeout))]
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments, reason = "Python's parameters, each with its name there")]
 pub(crate) fn kv_list(
     py: Python<'_>,
     waiter: Waiter<'_>,

@@ -54,7 +54,7 @@ pub(crate) fn current() -> Result<&'static Process, Failure> {
 }
 
 /// This process's, if there is one.
-#[allow(unsafe_code)]
+#[expect(unsafe_code, reason = "a pointer that a fork can take away")]
 pub(crate) fn peek() -> Option<&'static Process> {
     // SAFETY: what is stored there was leaked from a box and is never freed.
     unsafe { CURRENT.load(Ordering::Acquire).as_ref() }
@@ -154,7 +154,7 @@ pub(crate) fn shutdown(py: Python<'_>) {
 }
 
 /// Has every fork of this process, by whatever means, forget what belongs to the parent. Called once, on import.
-#[allow(unsafe_code)]
+#[expect(unsafe_code, reason = "the standard library has no hook for forks")]
 pub(crate) fn notice_forks() {
     extern "C" fn in_child() {
         CURRENT.store(ptr::null_mut(), Ordering::Release);

@@ -96,7 +96,7 @@ fn stamped<'py>(py: Python<'py>, stamp: Option<&Stamp>) -> PyResult<Bound<'py, P
 }
 
 /// Python counts in seconds.
-#[allow(clippy::cast_precision_loss)] // Exact up to 2^53 milliseconds: the age of continents.
+#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 milliseconds: the age of continents")]
 fn seconds(milliseconds: u64) -> f64 {
     milliseconds as f64 / 1_000.0
 }

@@ -58,7 +58,7 @@ impl Watch {
 
     /// Opens it. Once. `start`: whether with the state as it is, or the revision after which to go on.
     #[pyo3(signature = (waiter, core, keys, start, latest, kinds, previous, min_interval, timeout))]
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments, reason = "Python's parameters, each with its name there")]
     fn open(
         &self,
         py: Python<'_>,

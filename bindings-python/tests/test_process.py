@@ -22,11 +22,18 @@ def program(name: str) -> str:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("bridge", ["", "thread"])
-@pytest.mark.parametrize("name", ["exit_asyncio", "exit_threads", "fork_asyncio", "fork_threads"])
+@pytest.mark.parametrize(
+    ("name", "bridge"),
+    [
+        ("exit_asyncio", ""),
+        ("exit_asyncio", "thread"),
+        ("exit_threads", ""),
+        ("fork_asyncio", ""),
+        ("fork_asyncio", "thread"),
+        ("fork_threads", ""),
+    ],
+)
 def test_it_ends_with_0_and_in_silence_every_time(hither_server, name, bridge):
-    if bridge and not name.endswith("asyncio"):
-        pytest.skip("there is no loop")
     for number in range(RUNS if not bridge else RUNS // 4):
         done = run(hither_server, program(name), str(number), HITHER_BRIDGE=bridge)
         assert (done.returncode, done.stderr) == (0, ""), (number, done)

@@ -47,7 +47,11 @@ class Server:
         self._folder = tempfile.TemporaryDirectory(prefix="hither-") if home is None else None
         self.home = Path(self._folder.name if self._folder else os.fspath(home or "."))
         self._arguments = arguments
-        self._start(["--port", "0"])
+        try:
+            self._start(["--port", "0"])
+        except BaseException:
+            self._remove()
+            raise
 
     def _start(self, address: list[str]) -> None:
         out = self.home / "out"
@@ -135,5 +139,8 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        self._remove()
+
+    def _remove(self) -> None:
         if self._folder is not None:
             self._folder.cleanup()

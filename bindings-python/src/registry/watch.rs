@@ -93,7 +93,7 @@ impl ServiceWatch {
 
     /// Opens it. Once.
     #[pyo3(signature = (waiter, core, service, filter, min_interval, timeout))]
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments, reason = "Python's parameters, each with its name there")]
     fn open(
         &self,
         py: Python<'_>,
