@@ -4,7 +4,10 @@
 //! No thread but JavaScript's own ever touches JavaScript. A call names itself by a number, runs on a runtime of its
 //! own, and leaves its outcome in a queue; one weak threadsafe function tells JavaScript to drain it. See [`port`].
 
-#![cfg_attr(test, allow(dead_code, reason = "where nothing is registered with Node, nobody uses what is to be registered"))]
+#![cfg_attr(
+    test,
+    allow(dead_code, reason = "where nothing is registered with Node, nobody uses what is to be registered")
+)]
 
 mod client;
 mod hear;

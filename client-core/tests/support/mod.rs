@@ -13,12 +13,12 @@ use hither_protocol::codec::{Decoder, Frame, Message, decode, encode, encode_par
 use hither_protocol::error::{CloseCode, Refusal};
 use hither_protocol::frame::Flags;
 use hither_protocol::message::{
-    Batch, CancelRequest, CancelWatch, Context, Created, Filter, Goodbye, Hello, KeepAlive, KeepAliveReply, Mode, Put,
-    PutReply, Reply, Request, SessionOpenReply, SessionReply, SnapshotPage, Stamp, Start, Subscribe, Welcome,
-    encode_refusal, op,
+    Batch, CancelRequest, CancelWatch, Consistency, Context, Created, Filter, Get, Goodbye, Hello, KeepAlive,
+    KeepAliveReply, Mode, Put, PutReply, Reply, Request, Resumed, SessionOpenReply, SessionReply, SnapshotPage, Stamp,
+    Start, Subscribe, Welcome, encode_refusal, op,
 };
 use hither_protocol::{
-    ClusterId, Entry, ErrorCode, Event, KeyRange, Lineage, Moment, NodeId, Previous, RequestNumber, Revision,
+    Applied, ClusterId, Entry, ErrorCode, Event, KeyRange, Lineage, Moment, NodeId, Previous, RequestNumber, Revision,
     SessionId, Version,
 };
 
@@ -53,6 +53,25 @@ pub struct World {
 pub fn options(servers: u16) -> Options {
     let endpoints = (1..=servers).map(|port| Endpoint { host: "s".to_owned(), port }).collect();
     Options { endpoints, ..Options::default() }
+}
+
+pub fn get(key: &str) -> Request {
+    Get { key: key.into(), consistency: Consistency::default() }.into()
+}
+
+pub fn resumed() -> Option<SessionReply> {
+    Some(SessionReply::Resumed(Resumed { ttl_ms: 10_000, epoch: 1 }))
+}
+
+/// Which call was answered first of those that are, and how.
+pub fn answered(world: &mut World) -> (u64, Result<u64, (ErrorCode, Applied)>) {
+    while let Some(signal) = world.signal() {
+        if let Signal::Answered { id, outcome } = signal {
+            let outcome = outcome.map(|(stamp, _)| stamp.revision.0);
+            return (id, outcome.map_err(|error| (error.code(), error.applied())));
+        }
+    }
+    panic!("nothing was answered");
 }
 
 impl World {

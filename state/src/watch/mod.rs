@@ -9,14 +9,17 @@
 mod batch;
 mod block;
 mod deliver;
+mod figures;
 mod history;
 mod hub;
 mod listing;
+mod members;
 mod selectors;
 mod spec;
 mod subscriber;
 mod topic;
 mod trie;
+mod wakes;
 
 pub use history::{ChangeLog, history_rows};
 pub use hub::WatchHub;

@@ -1,0 +1,170 @@
+//! What a client promises about connections: dialed, greeted, left and closed, with the server played by hand on one clock.
+
+mod support;
+
+use std::time::Duration;
+
+use hither_client_core::{Options, SessionState, Signal};
+use hither_protocol::error::{CloseCode, LeaderHint, Refusal};
+use hither_protocol::message::{ClientAdd, GoAway, Request, Role};
+use hither_protocol::{Applied, ErrorCode, NodeId};
+use support::{Said, World, answered, get, options, resumed};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn nothing_but_hello_is_sent_before_the_greeting() {
+    let mut world = World::new(options(1));
+    world.core.handle_call(world.now, 1, get("a"), None);
+    world.put(2, "a");
+    let link = world.accept();
+    assert_eq!(world.said(link), []);
+    world.welcome(link, None);
+    assert_eq!(world.core.state(), SessionState::Connected);
+    let requests: Vec<&str> = world.requests(link).iter().map(|(_, _, request)| request.name()).collect();
+    assert_eq!(requests, ["Get", "SessionOpen"]);
+}
+
+#[test]
+fn silence_while_connecting_ends_with_host_and_port() {
+    let mut world = World::new(Options { connect_timeout: 2 * SECOND, ..options(1) });
+    world.sleep(3 * SECOND);
+    let Some(Signal::Connected(Err(error))) = world.signal() else { panic!("no outcome") };
+    assert_eq!(error.code(), ErrorCode::Unavailable);
+    assert!(error.detail().contains("s:1") && error.detail().contains("UDP"), "{error}");
+}
+
+#[test]
+fn a_server_that_turns_the_client_away_is_believed_at_once() {
+    let mut world = World::new(options(1));
+    let link = world.accept();
+    let refusal = Refusal::new(ErrorCode::IdentityRevoked, "revoked");
+    world.refuse(link, 0, &refusal);
+    let Some(Signal::Connected(Err(error))) = world.signal() else { panic!("no outcome") };
+    assert_eq!(error.code(), ErrorCode::IdentityRevoked);
+}
+
+#[test]
+fn a_server_of_another_cluster_is_left() {
+    let cluster = Some(hither_protocol::ClusterId([9; 16]));
+    let mut world = World::new(Options { cluster, ..options(1) });
+    let link = world.accept();
+    world.welcome(link, None);
+    let Some(Signal::Connected(Err(error))) = world.signal() else { panic!("no outcome") };
+    assert_eq!(error.code(), ErrorCode::ClusterMismatch);
+    assert_eq!(world.hung_up, [(link, CloseCode::ClusterMismatch)]);
+}
+
+#[test]
+fn servers_are_tried_beside_each_other_and_the_first_that_greets_is_kept() {
+    let mut world = World::new(options(3));
+    world.sleep(700 * MS);
+    assert_eq!(world.dialed.len(), 3);
+    let others: Vec<_> = world.dialed.iter().skip(1).map(|(link, _)| *link).collect();
+    let link = world.accept();
+    world.welcome(link, None);
+    let hung_up: Vec<_> = world.hung_up.iter().map(|(link, _)| *link).collect();
+    assert_eq!(hung_up, others);
+}
+
+#[test]
+fn an_unreachable_cluster_is_reported_with_the_time_waited_and_why_the_last_connection_ended() {
+    let (mut world, link) = World::connected(options(1));
+    world.lose(link);
+    world.core.handle_call(world.now, 1, get("a"), Some(400 * MS));
+    world.sleep(SECOND);
+    let error = world.signals.iter().find_map(|signal| match signal {
+        Signal::Answered { id: 1, outcome: Err(error) } => Some(error.clone()),
+        _ => None,
+    });
+    let error = error.expect("an error");
+    assert_eq!(error.code(), ErrorCode::Unavailable);
+    assert!(error.detail().contains("s:1 within 400ms") && error.detail().contains("cut"), "{error}");
+}
+
+#[test]
+fn a_leader_elsewhere_is_gone_to_and_the_call_goes_along() {
+    let (mut world, link) = World::with_session(options(1));
+    world.put(2, "a");
+    let (number, context, _) = world.request(link);
+    let leader = LeaderHint { node: NodeId(2), address: "leader:9".to_owned() };
+    world.refuse(link, number, &Refusal::new(ErrorCode::NotLeader, "not here").led_by(Some(leader)));
+    let dialed: Vec<String> = world.dialed.iter().map(|(_, endpoint)| endpoint.to_string()).collect();
+    assert_eq!(dialed, ["leader:9"]);
+    assert_eq!(world.core.state(), SessionState::Connected, "make before break");
+    let (new, _) = world.accept_again();
+    world.said(link);
+    world.welcome(new, resumed());
+    assert!(world.hung_up.contains(&(link, CloseCode::Moved)));
+    world.sleep(SECOND);
+    let requests = world.requests(new);
+    let again = requests.iter().find(|(_, _, request)| matches!(request, Request::Put(_))).expect("the put");
+    assert_eq!(again.1.retry, context.retry);
+}
+
+#[test]
+fn a_server_that_goes_away_answers_what_it_has_while_another_is_found() {
+    let (mut world, link) = World::connected(options(2));
+    let add = ClientAdd { name: "x".to_owned(), role: Role::Client, valid_ms: 1 };
+    world.core.handle_call(world.now, 1, add.into(), None);
+    world.pump();
+    let (number, _, _) = world.request(link);
+    world.say(link, 0, &GoAway { retry_after_ms: 1_000, reason: "restart".to_owned() });
+    let (new, _) = world.accept_again();
+    world.welcome(new, None);
+    assert!(world.hung_up.iter().all(|(hung_up, _)| *hung_up != link), "it still has a request");
+    world.refuse(link, number, &Refusal::new(ErrorCode::AlreadyExists, "x"));
+    assert_eq!(answered(&mut world), (1, Err((ErrorCode::AlreadyExists, Applied::No))));
+    assert!(world.hung_up.contains(&(link, CloseCode::Moved)));
+}
+
+#[test]
+fn a_silent_server_is_noticed_after_three_beats_and_replaced_before_it_is_left() {
+    let (mut world, link) = World::connected(options(2));
+    world.sleep(2_900 * MS);
+    assert_eq!(world.core.state(), SessionState::Connected);
+    world.sleep(200 * MS);
+    assert_eq!(world.core.state(), SessionState::Suspended);
+    assert_eq!(world.dialed.len(), 1);
+    assert!(world.hung_up.is_empty());
+    // It comes back before another is found: nothing was lost.
+    world.acknowledge(link, 1);
+    assert_eq!(world.core.state(), SessionState::Connected);
+    world.sleep(3_100 * MS);
+    let (new, _) = world.accept_again();
+    world.welcome(new, None);
+    assert_eq!(world.core.state(), SessionState::Connected);
+    assert!(world.hung_up.contains(&(link, CloseCode::Moved)));
+}
+
+#[test]
+fn closing_says_goodbye_and_waits_no_longer_than_it_must() {
+    let (mut world, link) = World::with_session(options(1));
+    world.core.handle_call(world.now, 2, get("a"), None);
+    world.put(3, "a");
+    world.said(link);
+    world.core.handle_close(world.now);
+    world.pump();
+    assert_eq!(world.said(link), [Said::Goodbye]);
+    assert_eq!(answered(&mut world), (2, Err((ErrorCode::Closed, Applied::No))));
+    assert_eq!(answered(&mut world), (3, Err((ErrorCode::Closed, Applied::Unknown))));
+    assert_eq!(world.core.state(), SessionState::Closed);
+    assert!(!world.finished);
+    world.sleep(200 * MS);
+    assert!(world.finished);
+    assert_eq!(world.hung_up, [(link, CloseCode::Goodbye)]);
+    // Whoever calls now learns at once.
+    world.core.handle_call(world.now, 4, get("a"), None);
+    world.pump();
+    assert_eq!(answered(&mut world), (4, Err((ErrorCode::Closed, Applied::No))));
+}
+
+#[test]
+fn closing_is_over_when_the_server_has_closed() {
+    let (mut world, link) = World::connected(options(1));
+    world.core.handle_close(world.now);
+    world.pump();
+    world.lose(link);
+    assert!(world.finished);
+}
