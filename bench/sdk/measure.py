@@ -81,7 +81,7 @@ class Hither:
         return self.client.kv.put("watched", VALUE)
 
     async def watch(self) -> "Awaitable[None]":
-        updates = await self.client.watch("watched", snapshot=False)
+        updates = await self.client.watch("watched", start="now")
 
         async def read() -> None:
             seen = 0

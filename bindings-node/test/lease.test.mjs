@@ -22,9 +22,9 @@ describe("leases and states", () => {
     assert.match(lease.id, /^[0-9a-f]+$/);
     assert.equal(lease.ttlMs, 5_000);
     await client.kv.put("lease/a", "x", { lease });
-    const info = await client.leaseInfo(lease.id);
-    assert.deepEqual([info.lease, info.state, info.kind, info.keys], [lease.id, "alive", "bound", ["lease/a"]]);
-    assert.ok((await client.leaseList()).some((other) => other.lease === lease.id));
+    const info = await client.leases.info(lease.id);
+    assert.deepEqual([info.id, info.state, info.kind, info.keys], [lease.id, "alive", "bound", ["lease/a"]]);
+    assert.ok((await client.leases.list()).some((other) => other.id === lease.id));
     assert.deepEqual(await lease.revoke(), { deleted: 1 });
     assert.equal(await client.kv.get("lease/a"), undefined);
     await assert.rejects(lease.revoke(), LeaseNotFoundError);
@@ -51,17 +51,17 @@ describe("leases and states", () => {
   });
 
   test("a lease that nobody keeps is renewed by anyone", async () => {
-    const { lease, ttlMs } = await client.leaseGrant(5_000);
+    const { id, ttlMs } = await client.leases.grant(5_000);
     assert.equal(ttlMs, 5_000);
-    assert.deepEqual(await client.leaseRenew(lease), { ttlMs: 5_000 });
-    assert.deepEqual(await client.leaseRevoke(lease), { deleted: 0 });
-    await assert.rejects(client.leaseRenew(lease), LeaseNotFoundError);
+    assert.deepEqual(await client.leases.renew(id), { ttlMs: 5_000 });
+    assert.deepEqual(await client.leases.revoke(id), { deleted: 0 });
+    await assert.rejects(client.leases.renew(id), LeaseNotFoundError);
   });
 
   test("a lease that another revokes is told as lost", async () => {
     const lease = await client.lease(1_500);
     const lost = once(lease.signal, "abort");
-    await client.leaseRevoke(lease.id);
+    await client.leases.revoke(lease.id);
     await lost;
     assert.ok(lease.lost);
     assert.ok(lease.signal.reason instanceof LeaseNotFoundError);

@@ -42,7 +42,7 @@ describe("watches", () => {
   test("it goes on from a revision, with what was before", async () => {
     const { revision } = await client.kv.put("from/a", "1");
     await client.kv.put("from/a", "2");
-    const watch = client.kv.watch({ prefix: "from/" }, { start: { after: revision }, previous: true });
+    const watch = client.kv.watch({ prefix: "from/" }, { after: revision, previous: true });
     await watch.opened;
     assert.equal(watch.revision, revision);
     const { value: update } = await watch.next();
@@ -101,7 +101,7 @@ describe("watches", () => {
   test("the standing of leases is told where it is asked for", async () => {
     const lease = await client.lease(10_000);
     await client.kv.put("lively", "x", { lease });
-    const watch = client.watch("lively", { filter: { liveness: true } });
+    const watch = client.watch("lively", { liveness: true });
     assert.equal((await watch.next()).value.events[0].entry.lease, lease.id);
     await lease.revoke();
     assert.ok((await watch.next()).value.events.some((event) => event.type === "delete"));

@@ -9,8 +9,8 @@ import { Handle } from "./handle";
 import type { Instance } from "./instance";
 import { Plain } from "./json";
 import { Kv } from "./kv";
-import { Lease } from "./lease";
-import { native, type NativeClient, type RawKey, type RawLease, type RawSettings } from "./native";
+import { Lease, Leases } from "./lease";
+import { native, type NativeClient, type RawSettings } from "./native";
 import { Holder, port, unwrap } from "./port";
 import { Registered, type RegisterOptions } from "./registration";
 import {
@@ -24,7 +24,6 @@ import {
   type WatchServiceOptions,
 } from "./services";
 import { type SessionState, States } from "./states";
-import { LeaseStatus } from "./values";
 import type { ServiceView } from "./view";
 import type { Watch, WatchOptions } from "./watch";
 
@@ -160,6 +159,8 @@ interface ClientEvents {
 export class Client extends EventEmitter<ClientEvents> implements AsyncDisposable {
   /** Keys. */
   readonly kv: Kv;
+  /** Leases that nobody keeps, and what the server knows of all. */
+  readonly leases: Leases;
   readonly #handle: Handle;
   readonly #states: States;
   readonly #services: Services;
@@ -170,6 +171,7 @@ export class Client extends EventEmitter<ClientEvents> implements AsyncDisposabl
     super();
     this.#handle = handle;
     this.kv = new Kv(handle);
+    this.leases = new Leases(handle);
     this.#services = new Services(handle);
     this.#states = new States(handle);
     // The states outlive a client that nobody holds, and must not hold it.
@@ -211,48 +213,6 @@ export class Client extends EventEmitter<ClientEvents> implements AsyncDisposabl
   /** A lease that is kept alive in the background. `ttlMs`: how long it outlives silence, 1 s to 24 h. */
   async lease(ttlMs: number, options: CallOptions = {}): Promise<Lease> {
     return await Lease.grant(this.#handle, ttlMs, options);
-  }
-
-  /** Grants a lease that nobody keeps: it ends unless {@link leaseRenew} is called, by anyone, in time. */
-  async leaseGrant(ttlMs: number, options: CallOptions = {}): Promise<{ lease: string; ttlMs: number }> {
-    const ttl = milliseconds(ttlMs, "ttlMs") ?? 0;
-    const outcome = await this.#handle.call<[string, number]>(options, (id, native) =>
-      native.leaseGrant(id, ttl, timeout(options)),
-    );
-    const [lease, granted] = unwrap(outcome);
-    return { lease, ttlMs: granted };
-  }
-
-  /** Lets a lease live another full time to live from now. */
-  async leaseRenew(lease: string, options: CallOptions = {}): Promise<{ ttlMs: number }> {
-    const outcome = await this.#handle.call<number>(options, (id, native) =>
-      native.leaseRenew(id, lease, timeout(options)),
-    );
-    return { ttlMs: unwrap(outcome) };
-  }
-
-  /** Ends a lease now and deletes its keys. Returns how many there were. */
-  async leaseRevoke(lease: string, options: CallOptions = {}): Promise<{ deleted: number }> {
-    const outcome = await this.#handle.call<[bigint, number]>(options, (id, native) =>
-      native.leaseRevoke(id, lease, timeout(options)),
-    );
-    return { deleted: unwrap(outcome)[1] };
-  }
-
-  /** A lease and its keys. */
-  async leaseInfo(lease: string, options: CallOptions = {}): Promise<LeaseStatus> {
-    const outcome = await this.#handle.call<[RawLease, RawKey[]]>(options, (id, native) =>
-      native.leaseInfo(id, lease, timeout(options)),
-    );
-    return new LeaseStatus(...unwrap(outcome));
-  }
-
-  /** Every lease of the namespace, by id. */
-  async leaseList(options: CallOptions = {}): Promise<LeaseStatus[]> {
-    const outcome = await this.#handle.call<RawLease[]>(options, (id, native) =>
-      native.leaseList(id, timeout(options)),
-    );
-    return unwrap(outcome).map((lease) => new LeaseStatus(lease));
   }
 
   /**

@@ -9,7 +9,7 @@ export { Client, connect, type ConnectOptions, Metrics } from "./client";
 export * from "./errors";
 export { type Endpoint, type Filter, Instance, type Status } from "./instance";
 export { Kv, type DeleteOptions, type ListOptions, type PutOptions } from "./kv";
-export { Lease } from "./lease";
+export { Lease, type LeaseGrant, Leases } from "./lease";
 export {
   type InstanceChange,
   type InstanceRecord,
@@ -30,17 +30,17 @@ export type { NextOptions } from "./source";
 export type { SessionState } from "./states";
 export type { Condition, Relation, Step, Txn } from "./txn";
 export {
-  DeleteResult,
+  DeleteReply,
   DeleteStepResult,
   Entry,
-  EntryList,
+  Listing,
   GetStepResult,
-  LeaseStatus,
+  LeaseInfo,
   ListStepResult,
-  PutResult,
+  PutReply,
   PutStepResult,
-  type StepResult,
-  TxnResult,
+  type TxnResult,
+  TxnReply,
 } from "./values";
 export { ServiceView, type ViewState } from "./view";
 export { DeleteEvent, type Event, LivenessEvent, PutEvent, Update, Watch, type WatchOptions } from "./watch";

@@ -17,7 +17,7 @@ import type { Handle } from "./handle";
 import type { RawEntry, RawResult } from "./native";
 import { unwrap } from "./port";
 import { conditions, steps, type Txn } from "./txn";
-import { DeleteResult, Entry, EntryList, PutResult, TxnResult } from "./values";
+import { DeleteReply, Entry, Listing, PutReply, TxnReply } from "./values";
 import { Watch, type WatchOptions } from "./watch";
 
 export interface PutOptions extends CallOptions {
@@ -60,27 +60,27 @@ export class Kv {
   }
 
   /** Writes one key. */
-  async put(key: Key, value: Value, options: PutOptions = {}): Promise<PutResult> {
+  async put(key: Key, value: Value, options: PutOptions = {}): Promise<PutReply> {
     const previous = options.previous === true;
     const outcome = await this.#handle.call<[bigint, RawEntry | null]>(options, (id, native) =>
       native.put(id, octets(key, "key"), octets(value, "value"), lease(options.lease), previous, timeout(options)),
     );
     const [revision, before] = unwrap(outcome);
-    return new PutResult(revision, before, previous);
+    return new PutReply(revision, before, previous);
   }
 
   /** Deletes a key, or every key of a range, in one revision. Deleting nothing succeeds and says 0. */
-  async delete(keys: Key | Range, options: DeleteOptions = {}): Promise<DeleteResult> {
+  async delete(keys: Key | Range, options: DeleteOptions = {}): Promise<DeleteReply> {
     const previous = options.previous === true;
     const outcome = await this.#handle.call<[bigint, number, RawEntry[]]>(options, (id, native) =>
       native.delete(id, range(keys), previous, timeout(options)),
     );
     const [revision, deleted, before] = unwrap(outcome);
-    return new DeleteResult(revision, deleted, before, previous);
+    return new DeleteReply(revision, deleted, before, previous);
   }
 
   /** Reads every key of a range, all at one revision. Text is a prefix: `list("config/")`. */
-  async list(keys: Key | Range, options: ListOptions = {}): Promise<EntryList> {
+  async list(keys: Key | Range, options: ListOptions = {}): Promise<Listing> {
     const outcome = await this.#handle.call<[bigint, number, boolean, RawEntry[]]>(options, (id, native) =>
       native.list(
         id,
@@ -92,7 +92,7 @@ export class Kv {
         timeout(options),
       ),
     );
-    return new EntryList(...unwrap(outcome));
+    return new Listing(...unwrap(outcome));
   }
 
   /** How many keys a range has. Text is a prefix. */
@@ -104,11 +104,11 @@ export class Kv {
   }
 
   /** Runs `then` if every condition of `if` holds, `else` if not, as one step with one revision. */
-  async txn(txn: Txn, options: CallOptions = {}): Promise<TxnResult> {
+  async txn(txn: Txn, options: CallOptions = {}): Promise<TxnReply> {
     const outcome = await this.#handle.call<[bigint, boolean, boolean, RawResult[]]>(options, (id, native) =>
       native.txn(id, conditions(txn.if), steps(txn.then), steps(txn.else), timeout(options)),
     );
-    return new TxnResult(...unwrap(outcome));
+    return new TxnReply(...unwrap(outcome));
   }
 
   /**

@@ -1,10 +1,11 @@
-/** Leases that the client keeps alive. */
+/** Leases: those that the client keeps alive, and all others. */
 
-import { type CallOptions, milliseconds } from "./arguments";
+import { type CallOptions, milliseconds, timeout } from "./arguments";
 import { errorOf, invalid } from "./errors";
 import type { Handle } from "./handle";
-import type { NativeLease } from "./native";
+import type { NativeLease, RawKey, RawLease } from "./native";
 import { type Outcome, unwrap } from "./port";
+import { LeaseInfo } from "./values";
 
 /**
  * A lease that is kept alive in the background until it is revoked or released. Keys written with it live as long as it
@@ -83,5 +84,65 @@ export class Lease implements AsyncDisposable {
   toJSON(): Record<string, unknown> {
     const { id, ttlMs, lost } = this;
     return { id, ttlMs, lost };
+  }
+}
+
+/** A lease that was granted, and that nobody keeps. */
+export interface LeaseGrant {
+  /** Its id, in hexadecimal. */
+  readonly id: string;
+  /** Its time to live, as the server granted it. */
+  readonly ttlMs: number;
+}
+
+/** Leases that nobody keeps, and what the server knows of all: `client.leases`. */
+export class Leases {
+  readonly #handle: Handle;
+
+  /** @internal */
+  constructor(handle: Handle) {
+    this.#handle = handle;
+  }
+
+  /** Grants a lease that nobody keeps: it ends unless {@link renew} is called, by anyone, in time. */
+  async grant(ttlMs: number, options: CallOptions = {}): Promise<LeaseGrant> {
+    const ttl = milliseconds(ttlMs, "ttlMs") ?? 0;
+    const outcome = await this.#handle.call<[string, number]>(options, (id, native) =>
+      native.leaseGrant(id, ttl, timeout(options)),
+    );
+    const [lease, granted] = unwrap(outcome);
+    return { id: lease, ttlMs: granted };
+  }
+
+  /** Lets a lease live another full time to live from now. */
+  async renew(lease: string, options: CallOptions = {}): Promise<{ ttlMs: number }> {
+    const outcome = await this.#handle.call<number>(options, (id, native) =>
+      native.leaseRenew(id, lease, timeout(options)),
+    );
+    return { ttlMs: unwrap(outcome) };
+  }
+
+  /** Ends a lease now and deletes its keys. Returns how many there were. */
+  async revoke(lease: string, options: CallOptions = {}): Promise<{ deleted: number }> {
+    const outcome = await this.#handle.call<[bigint, number]>(options, (id, native) =>
+      native.leaseRevoke(id, lease, timeout(options)),
+    );
+    return { deleted: unwrap(outcome)[1] };
+  }
+
+  /** A lease and its keys. */
+  async info(lease: string, options: CallOptions = {}): Promise<LeaseInfo> {
+    const outcome = await this.#handle.call<[RawLease, RawKey[]]>(options, (id, native) =>
+      native.leaseInfo(id, lease, timeout(options)),
+    );
+    return new LeaseInfo(...unwrap(outcome));
+  }
+
+  /** Every lease of the namespace, by id. */
+  async list(options: CallOptions = {}): Promise<LeaseInfo[]> {
+    const outcome = await this.#handle.call<RawLease[]>(options, (id, native) =>
+      native.leaseList(id, timeout(options)),
+    );
+    return unwrap(outcome).map((lease) => new LeaseInfo(lease));
   }
 }

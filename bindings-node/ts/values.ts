@@ -48,7 +48,7 @@ export class Entry extends Plain {
 }
 
 /** What a write did. */
-export class PutResult extends Plain {
+export class PutReply extends Plain {
   readonly revision: bigint;
   /** The entry that it replaced, if that was asked for: null if there was none. */
   readonly previous: Entry | null | undefined;
@@ -62,7 +62,7 @@ export class PutResult extends Plain {
 }
 
 /** What a deletion did. */
-export class DeleteResult extends Plain {
+export class DeleteReply extends Plain {
   /** The revision of the deletion, or the current one if nothing was there. */
   readonly revision: bigint;
   /** How many keys were deleted. */
@@ -80,7 +80,7 @@ export class DeleteResult extends Plain {
 }
 
 /** The keys of a range, all at one revision. */
-export class EntryList extends Plain implements Iterable<Entry> {
+export class Listing extends Plain implements Iterable<Entry> {
   /** The store's revision when they were read. */
   readonly revision: bigint;
   /** In the order of their keys, or the reverse. */
@@ -105,7 +105,7 @@ export class EntryList extends Plain implements Iterable<Entry> {
 }
 
 /** What a step of a transaction did; `op` says which of the results it is. */
-export type StepResult = GetStepResult | ListStepResult | PutStepResult | DeleteStepResult;
+export type TxnResult = GetStepResult | ListStepResult | PutStepResult | DeleteStepResult;
 
 export class GetStepResult extends Plain {
   readonly op = "get";
@@ -155,13 +155,13 @@ export class DeleteStepResult extends Plain {
 }
 
 /** What a transaction did. */
-export class TxnResult extends Plain {
+export class TxnReply extends Plain {
   /** Its revision, or the current one if nothing changed. */
   readonly revision: bigint;
   /** Whether the conditions held, so that `then` ran. */
   readonly succeeded: boolean;
   /** One for each step that ran. */
-  readonly results: StepResult[];
+  readonly results: TxnResult[];
   /** It ran, was retried, and its results were too large for the server to remember: `results` is empty. */
   readonly resultsForgotten: boolean;
 
@@ -175,7 +175,7 @@ export class TxnResult extends Plain {
   }
 }
 
-function step(result: RawResult): StepResult {
+function step(result: RawResult): TxnResult {
   const all = (entries: RawEntry[]) => entries.map((entry) => new Entry(entry));
   switch (result[0]) {
     case "get":
@@ -190,9 +190,9 @@ function step(result: RawResult): StepResult {
 }
 
 /** A lease as it stands. */
-export class LeaseStatus extends Plain {
+export class LeaseInfo extends Plain {
   /** Its id, in hexadecimal. */
-  readonly lease: string;
+  readonly id: string;
   readonly ttlMs: number;
   /** Time left without a renewal, as the leader counts; null where the answering node cannot tell. */
   readonly remainingMs: number | null;
@@ -214,7 +214,7 @@ export class LeaseStatus extends Plain {
   /** @internal */
   constructor(raw: RawLease, keys?: RawKey[]) {
     super();
-    [this.lease, this.ttlMs, this.remainingMs, this.kind, this.state, this.epoch, this.session, this.keyCount] = raw;
+    [this.id, this.ttlMs, this.remainingMs, this.kind, this.state, this.epoch, this.session, this.keyCount] = raw;
     this.owner = raw[8];
     this.grantedAt = new Date(raw[9]);
     this.keys = keys?.map(text);

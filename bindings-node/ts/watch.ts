@@ -1,6 +1,7 @@
 /** Watches of keys. */
 
 import { type CallOptions, milliseconds, revision, timeout } from "./arguments";
+import { invalid } from "./errors";
 import type { Handle } from "./handle";
 import { digits, Plain } from "./json";
 import type {
@@ -18,12 +19,18 @@ import { bytes, Entry, text } from "./values";
 
 /** `signal` closes the watch whenever it is aborted; `timeoutMs` is for opening, an open watch has no deadline. */
 export interface WatchOptions extends CallOptions {
-  /** From where: the state first (the default), only what is new, or after a revision that was seen already. */
-  start?: "snapshot" | "now" | { after: bigint } | undefined;
-  /** Every change (the default), or only the newest state of each key if there are more than can be taken. */
-  mode?: "every" | "latest" | undefined;
-  /** Which kinds of events. Default: writes and deletions. */
-  filter?: { puts?: boolean; deletes?: boolean; liveness?: boolean } | undefined;
+  /** From where: the state first (the default), or only what is new. */
+  start?: "snapshot" | "now" | undefined;
+  /** Goes on after a revision that was seen already, instead of `start`. */
+  after?: bigint | undefined;
+  /** Lets changes to one key be folded when there are more than can be taken. Default: every change. */
+  latest?: boolean | undefined;
+  /** Whether writes are told. Default: yes. */
+  puts?: boolean | undefined;
+  /** Whether deletions are told. Default: yes. */
+  deletes?: boolean | undefined;
+  /** Whether it is told that the holder of a key's lease falls silent. Default: no. */
+  liveness?: boolean | undefined;
   /** With the entry before each event, as far as history has it. */
   previous?: boolean | undefined;
   /** Least time between two updates. Default: none. */
@@ -181,16 +188,16 @@ export class Watch extends Reader<NativeWatch, RawUpdate[], Update> {
 }
 
 function settings(range: RawRange, options: WatchOptions): RawWatchSettings {
-  const { start = "snapshot", filter = {} } = options;
+  const { start = "snapshot", after, puts = true, deletes = true, liveness = false } = options;
+  if (start !== "snapshot" && start !== "now") throw invalid('start is "snapshot" or "now"');
   const timeoutMs = timeout(options);
   return {
     range,
-    start: typeof start === "object" ? "after" : start,
-    ...(typeof start === "object" ? { after: revision(start.after, "start.after") } : {}),
-    latest: options.mode === "latest",
-    puts: filter.puts ?? true,
-    deletes: filter.deletes ?? true,
-    liveness: filter.liveness ?? false,
+    ...(after === undefined ? { start } : { start: "after", after: revision(after, "after") }),
+    latest: options.latest === true,
+    puts,
+    deletes,
+    liveness,
     previous: options.previous === true,
     minIntervalMs: milliseconds(options.minIntervalMs, "minIntervalMs") ?? 0,
     ...(timeoutMs === undefined ? {} : { timeoutMs }),

@@ -179,7 +179,7 @@ def test_a_loop_that_cannot_wait_for_files_has_a_thread_that_waits(hither_server
                 async for update in client.watch(prefix="k/"):
                     print(len(update))
                     break
-                task = asyncio.ensure_future(client.watch("none", snapshot=False).next())
+                task = asyncio.ensure_future(client.watch("none", start="now").next())
                 await asyncio.sleep(0.05)
                 task.cancel()
                 await asyncio.wait([task])
@@ -204,7 +204,7 @@ def test_the_suite_of_calls_runs_on_uvloop(hither_server):
             await asyncio.gather(*(client.kv.put(f"k/{number}", "v") for number in range(300)))
             async with client.watch(prefix="k/") as watch:
                 assert len(await watch.next()) == 300
-            waiting = asyncio.ensure_future(client.watch("none", snapshot=False).next())
+            waiting = asyncio.ensure_future(client.watch("none", start="now").next())
             await asyncio.sleep(0.01)
             waiting.cancel()
             await asyncio.wait([waiting])

@@ -9,7 +9,7 @@ import pytest
 import hither
 import hither.sync
 
-CLASSES = ["Client", "Kv", "Lease", "Leases", "Registration", "Service", "ServiceWatch", "Watch", "States", "Subscription"]
+CLASSES = ["Client", "Kv", "Lease", "Leases", "Registered", "Service", "ServiceWatch", "Watch", "States", "Subscription"]
 
 
 def public(kind):

@@ -99,7 +99,7 @@ def test_a_daemon_thread_that_waits_for_ever_does_not_keep_or_break_the_end(hith
             """
             import threading, hither.sync
             client = hither.sync.connect()
-            watch = client.watch("never", snapshot=False)
+            watch = client.watch("never", start="now")
             for _ in range(8):
                 threading.Thread(target=lambda: list(watch), daemon=True).start()
             """,

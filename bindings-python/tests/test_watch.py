@@ -35,7 +35,7 @@ async def test_a_watch_tells_the_state_and_then_every_change(hither_connect):
 
 async def test_an_update_has_whole_revisions_and_events_come_one_by_one(hither_connect):
     async with hither_connect() as client:
-        async with client.watch(prefix="", snapshot=False) as watch:
+        async with client.watch(prefix="", start="now") as watch:
             await client.kv.txn(then=[op.put("a", "1"), op.put("b", "2")])
             assert [event.key for event in await watch.next()] == ["a", "b"]
         seen = []
@@ -60,7 +60,7 @@ async def test_a_watch_goes_on_after_a_revision_with_what_was_before(hither_conn
 
 async def test_kinds_of_events_are_chosen(hither_connect):
     async with hither_connect() as client:
-        async with client.watch(prefix="", snapshot=False, puts=False) as watch:
+        async with client.watch(prefix="", start="now", puts=False) as watch:
             await client.kv.put("k", "1")
             await client.kv.delete("k")
             (event,) = await watch.next(timeout=5)
@@ -105,7 +105,7 @@ async def test_a_wait_that_is_cancelled_loses_nothing(hither_connect):
     count = 200
     async with hither_connect() as client, hither_connect() as writer:
         seen = []
-        async with client.watch("k", snapshot=False) as watch:
+        async with client.watch("k", start="now") as watch:
 
             async def write():
                 for number in range(count):
@@ -127,7 +127,7 @@ async def test_a_wait_that_is_cancelled_loses_nothing(hither_connect):
 
 
 async def test_a_wait_has_a_time_and_loses_nothing_by_it(hither_connect):
-    async with hither_connect() as client, client.watch("k", snapshot=False) as watch:
+    async with hither_connect() as client, client.watch("k", start="now") as watch:
         with pytest.raises(TimeoutError) as caught:
             await watch.next(timeout=0.01)
         assert isinstance(caught.value, hither.HitherTimeoutError)
@@ -136,7 +136,7 @@ async def test_a_wait_has_a_time_and_loses_nothing_by_it(hither_connect):
 
 
 async def test_a_watch_that_is_never_empty_starves_nobody(hither_connect):
-    async with hither_connect() as client, client.watch("k", snapshot=False) as watch:
+    async with hither_connect() as client, client.watch("k", start="now") as watch:
         for number in range(1_000):
             await client.kv.put("k", str(number))
         turns = 0
@@ -172,7 +172,7 @@ async def test_callbacks_are_serial_isolated_and_over_once_closed(hither_connect
             if "2" in seen[-1:]:
                 raise ValueError("mine")
 
-        async with client.watch("k", snapshot=False) as watch:
+        async with client.watch("k", start="now") as watch:
             subscription = watch.subscribe(callback, on_error=errors.append)
             for number in range(4):
                 await client.kv.put("k", str(number))

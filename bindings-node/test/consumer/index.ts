@@ -27,10 +27,7 @@ export async function keys(signal: AbortSignal): Promise<string[]> {
     if (result.op === "list") result.count.toFixed();
   }
   const seen: string[] = [];
-  for await (const update of client.watch(
-    { from: "a", to: "b" },
-    { start: { after: 7n }, filter: { liveness: true } },
-  )) {
+  for await (const update of client.watch({ from: "a", to: "b" }, { after: 7n, liveness: true })) {
     update.events.forEach((event: Event) => {
       switch (event.type) {
         case "put":

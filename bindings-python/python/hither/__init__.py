@@ -18,7 +18,7 @@ from ._client import Client, connect
 from ._kv import Kv
 from ._lease import Lease, Leases
 from ._opening import Opening
-from ._registry import Registration, Service, ServiceWatch
+from ._registry import Registered, Service, ServiceWatch
 from ._services import (
     Endpoint,
     Filter,
@@ -49,6 +49,7 @@ from ._types import (
     PutReply,
     Seconds,
     Stamp,
+    Start,
     State,
     TxnReply,
     TxnResult,
@@ -128,7 +129,7 @@ __all__ = [
     "ProtocolError",
     "PutEvent",
     "PutReply",
-    "Registration",
+    "Registered",
     "RegistrationState",
     "Seconds",
     "Service",
@@ -137,6 +138,7 @@ __all__ = [
     "ServiceWatch",
     "SessionLostError",
     "Stamp",
+    "Start",
     "State",
     "States",
     "Stream",

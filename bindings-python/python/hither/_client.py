@@ -13,10 +13,10 @@ from ._kv import Kv
 from ._lease import Lease, Leases
 from ._opening import Opening
 from ._picks import Picks
-from ._registry import Registration, Service, ServiceWatch, discover, record, wait_for, watch_service
+from ._registry import Registered, Service, ServiceWatch, discover, record, wait_for, watch_service
 from ._settings import settings
 from ._services import Filter, Instance, Policy, ServiceView
-from ._types import Key, KeyRange, Seconds, State
+from ._types import Key, KeyRange, Seconds, Start, State
 from ._watch import States, Watch
 from .op import HasId
 from . import _native
@@ -139,8 +139,8 @@ class Client:
         keys: Key | KeyRange | None = None,
         *,
         prefix: Key | None = None,
+        start: Start = "snapshot",
         after: int | None = None,
-        snapshot: bool = True,
         latest: bool = False,
         puts: bool = True,
         deletes: bool = True,
@@ -153,8 +153,8 @@ class Client:
         return self.kv.watch(
             keys,
             prefix=prefix,
+            start=start,
             after=after,
-            snapshot=snapshot,
             latest=latest,
             puts=puts,
             deletes=deletes,
@@ -182,7 +182,7 @@ class Client:
         ttl: Seconds | None = None,
         lease: int | HasId | None = None,
         permanent: bool = False,
-    ) -> Opening[Registration]:
+    ) -> Opening[Registered]:
         """Registers an instance of a service: `async with client.register("api", port=8080) as registration:`, or awaited.
 
         It listens on `port` at `address`, which is found by itself if it is not given, and speaks `scheme` (`http`); or at
@@ -206,7 +206,7 @@ class Client:
             lease,
             permanent,
         )
-        return Opening(lambda: Registration.register(self._call, service, fields))
+        return Opening(lambda: Registered.register(self._call, service, fields))
 
     async def discover(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from . import _native
 from ._bridge import Caller
-from ._types import DeleteReply, Entry, Key, KeyRange, Listing, PutReply, Seconds, Stamp, TxnReply, Value
+from ._types import DeleteReply, Entry, Key, KeyRange, Listing, PutReply, Seconds, Stamp, Start, TxnReply, Value
 from ._watch import Watch, watch
 from .op import HasId, Step
 from .when import Condition
@@ -133,8 +133,8 @@ class Kv:
         keys: Key | KeyRange | None = None,
         *,
         prefix: Key | None = None,
+        start: Start = "snapshot",
         after: int | None = None,
-        snapshot: bool = True,
         latest: bool = False,
         puts: bool = True,
         deletes: bool = True,
@@ -145,7 +145,7 @@ class Kv:
     ) -> Watch:
         """Watches a key, a range, or what begins with `prefix`; see `Watch`.
 
-        It begins with the state as it is (`snapshot`), or else with what is new, or goes on `after` a revision. `latest`
+        It begins with the state as it is (`start="snapshot"`), with what is new (`"now"`), or goes on `after` a revision. `latest`
         lets changes to one key be folded when there are more than can be taken. `liveness` tells when the holder of a
         key's lease falls silent. `min_interval` is the least time between two updates, `timeout` how long opening may take.
         """
@@ -153,8 +153,8 @@ class Kv:
             self._call,
             keys,
             prefix=prefix,
+            start=start,
             after=after,
-            snapshot=snapshot,
             latest=latest,
             puts=puts,
             deletes=deletes,

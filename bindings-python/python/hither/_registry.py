@@ -99,7 +99,7 @@ class Service:
         return watch_service(self._call, self.name, filter, min_interval, timeout)
 
 
-class Registration:
+class Registered:
     """A registered instance: `client.register(...)`.
 
     Leaving its `async with` deregisters it, however it is left; letting go of it without does so as well as that can be
@@ -113,7 +113,7 @@ class Registration:
         self._native = native
 
     @classmethod
-    async def register(cls, call: Caller, service: str, record: dict[str, Any]) -> Registration:
+    async def register(cls, call: Caller, service: str, record: dict[str, Any]) -> Registered:
         """Registers one."""
         native = _native.Registration(call.core)
         await call(native.open, call.core, service, record)
@@ -190,7 +190,7 @@ class Registration:
         removed: bool = await self._call(self._native.deregister)
         return removed
 
-    async def __aenter__(self) -> Registration:
+    async def __aenter__(self) -> Registered:
         return self
 
     async def __aexit__(

@@ -16,6 +16,7 @@ Seconds: TypeAlias = float | timedelta
 
 State: TypeAlias = Literal["connected", "suspended", "lost", "closed"]
 """How a client stands to its cluster."""
+Start: TypeAlias = Literal["snapshot", "now"]
 UpdateKind: TypeAlias = Literal["snapshot", "changes", "reset"]
 LeaseKind: TypeAlias = Literal["ttl", "bound"]
 LeaseState: TypeAlias = Literal["alive", "suspect", "expired"]

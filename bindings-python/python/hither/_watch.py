@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from . import _native
 from ._bridge import Caller
-from ._types import Event, Key, KeyRange, Seconds, State, Update
+from ._types import Event, Key, KeyRange, Seconds, Start, State, Update
 from .errors import HitherTimeoutError, InvalidArgumentError
 
 T = TypeVar("T")
@@ -210,13 +210,22 @@ def watched(keys: Key | KeyRange | None, prefix: Key | None) -> Key | KeyRange:
     return KeyRange.prefix(prefix) if prefix is not None else keys  # type: ignore[return-value]
 
 
+def beginning(start: Start, after: int | None) -> bool | int:
+    """Where a watch begins, for the core: whether with the state as it is, or the revision after which."""
+    if after is not None:
+        return after
+    if start not in ("snapshot", "now"):
+        raise InvalidArgumentError('start is "snapshot" or "now"', code="InvalidArgument", number=3001)
+    return start == "snapshot"
+
+
 def watch(
     call: Caller,
     keys: Key | KeyRange | None,
     *,
     prefix: Key | None,
+    start: Start,
     after: int | None,
-    snapshot: bool,
     latest: bool,
     puts: bool,
     deletes: bool,
@@ -234,7 +243,7 @@ def watch(
             waiter,
             call.core,
             range,
-            snapshot if after is None else after,
+            beginning(start, after),
             latest,
             (puts, deletes, liveness),
             previous,

@@ -28,7 +28,7 @@ from types import FrameType
 from typing import Any
 
 from ._client import connect
-from ._registry import Registration
+from ._registry import Registered
 from ._types import Seconds
 from .errors import HitherError
 
@@ -74,7 +74,7 @@ async def _nothing() -> AsyncIterator[None]:
 class _Leaving:
     """Holds the signals that ask the server to stop until finders know that the instance drains."""
 
-    def __init__(self, held: Registration, wait: float) -> None:
+    def __init__(self, held: Registered, wait: float) -> None:
         self._held, self._wait = held, wait
         self._loop = asyncio.get_running_loop()
         self._before: dict[int, Any] = {}

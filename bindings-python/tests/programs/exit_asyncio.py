@@ -12,7 +12,7 @@ kept = []
 
 async def main():
     client = await hither.connect()
-    watch = await client.watch("k", snapshot=False)
+    watch = await client.watch("k", start="now")
     lease = await client.lease(60)
     kept.extend([client, watch, lease])
     kept.extend(asyncio.ensure_future(client.kv.put(f"k/{number}", "v")) for number in range(500))

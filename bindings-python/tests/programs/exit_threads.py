@@ -8,7 +8,7 @@ import hither.sync
 from hither import ClosedError
 
 client = hither.sync.connect()
-watch = client.watch("k", snapshot=False)
+watch = client.watch("k", start="now")
 lease = client.lease(60)
 
 

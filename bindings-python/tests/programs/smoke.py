@@ -17,7 +17,7 @@ async def main():
             await client.wait_for("smoke")
             assert client.pick("smoke").url() == "http://h:80"
         try:
-            await asyncio.wait_for(client.watch("none", snapshot=False).next(), 0.05)
+            await asyncio.wait_for(client.watch("none", start="now").next(), 0.05)
         except (TimeoutError, asyncio.TimeoutError):
             pass
 

@@ -31,7 +31,7 @@ try {
       await Promise.race([stopped, registration.lost()]);
       await registration.deregister();
     } else if (values.ttl) {
-      const { lease } = await client.leaseGrant(Number(values.ttl) * 1000);
+      const lease = await client.leases.grant(Number(values.ttl) * 1000);
       await client.register(name, { id, endpoints, lease });
     } else {
       await client.register(name, { id, endpoints, permanent: true });

@@ -12,7 +12,7 @@ from __future__ import annotations
 from ._client import Client, connect
 from ._kv import Kv
 from ._lease import Lease, Leases
-from ._registry import Registration, Service, ServiceWatch
+from ._registry import Registered, Service, ServiceWatch
 from ._watch import States, Stream, Subscription, Watch
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "Kv",
     "Lease",
     "Leases",
-    "Registration",
+    "Registered",
     "Service",
     "ServiceWatch",
     "States",

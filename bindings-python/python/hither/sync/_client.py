@@ -13,12 +13,12 @@ from .._picks import Picks
 from .._registry import record
 from .._settings import settings
 from .._services import Filter, Instance, Policy, ServiceView
-from .._types import Key, KeyRange, Seconds, State
+from .._types import Key, KeyRange, Seconds, Start, State
 from ..op import HasId
 from ._caller import Caller
 from ._kv import Kv
 from ._lease import Lease, Leases
-from ._registry import Registration, Service, ServiceWatch, discover, wait_for, watch_service
+from ._registry import Registered, Service, ServiceWatch, discover, wait_for, watch_service
 from ._watch import States, Watch
 
 
@@ -138,8 +138,8 @@ class Client:
         keys: Key | KeyRange | None = None,
         *,
         prefix: Key | None = None,
+        start: Start = "snapshot",
         after: int | None = None,
-        snapshot: bool = True,
         latest: bool = False,
         puts: bool = True,
         deletes: bool = True,
@@ -152,8 +152,8 @@ class Client:
         return self.kv.watch(
             keys,
             prefix=prefix,
+            start=start,
             after=after,
-            snapshot=snapshot,
             latest=latest,
             puts=puts,
             deletes=deletes,
@@ -181,7 +181,7 @@ class Client:
         ttl: Seconds | None = None,
         lease: int | HasId | None = None,
         permanent: bool = False,
-    ) -> Registration:
+    ) -> Registered:
         """Registers an instance of a service: `with client.register("api", port=8080) as registration:`.
 
         It listens on `port` at `address`, which is found by itself if it is not given, and speaks `scheme` (`http`); or at
@@ -205,7 +205,7 @@ class Client:
             lease,
             permanent,
         )
-        return Registration.register(self._call, service, fields)
+        return Registered.register(self._call, service, fields)
 
     def discover(
         self,

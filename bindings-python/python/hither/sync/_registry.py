@@ -98,7 +98,7 @@ class Service:
         return watch_service(self._call, self.name, filter, min_interval, timeout)
 
 
-class Registration:
+class Registered:
     """A registered instance: `client.register(...)`.
 
     Leaving its `with` deregisters it, however it is left; letting go of it without does so as well as that can be
@@ -112,7 +112,7 @@ class Registration:
         self._native = native
 
     @classmethod
-    def register(cls, call: Caller, service: str, record: dict[str, Any]) -> Registration:
+    def register(cls, call: Caller, service: str, record: dict[str, Any]) -> Registered:
         """Registers one."""
         native = _native.Registration(call.core)
         call(native.open, call.core, service, record)
@@ -189,7 +189,7 @@ class Registration:
         removed: bool = self._call(self._native.deregister)
         return removed
 
-    def __enter__(self) -> Registration:
+    def __enter__(self) -> Registered:
         return self
 
     def __exit__(

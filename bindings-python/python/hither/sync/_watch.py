@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from .. import _native
-from .._types import Event, Key, KeyRange, Seconds, State, Update
-from .._watch import Source, nothing_came, watched
+from .._types import Event, Key, KeyRange, Seconds, Start, State, Update
+from .._watch import Source, beginning, nothing_came, watched
 from ..errors import ClosedError, ForkedError
 from ._caller import Caller
 
@@ -167,8 +167,8 @@ def watch(
     keys: Key | KeyRange | None,
     *,
     prefix: Key | None,
+    start: Start,
     after: int | None,
-    snapshot: bool,
     latest: bool,
     puts: bool,
     deletes: bool,
@@ -183,7 +183,7 @@ def watch(
         source.open,
         call.core,
         watched(keys, prefix),
-        snapshot if after is None else after,
+        beginning(start, after),
         latest,
         (puts, deletes, liveness),
         previous,

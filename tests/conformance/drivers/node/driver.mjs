@@ -220,7 +220,7 @@ const operations = {
 
   "lease.grant": async ({ client }, { ttl_ms: ttlMs, keep = true }, signal, name) => {
     if (!keep) {
-      const { lease, ttlMs: granted } = await client.leaseGrant(ttlMs, { signal });
+      const { id: lease, ttlMs: granted } = await client.leases.grant(ttlMs, { signal });
       return { lease, ttl_ms: granted };
     }
     const lease = await client.lease(ttlMs, { signal });
@@ -228,10 +228,10 @@ const operations = {
     return { lease: lease.id, ttl_ms: lease.ttlMs };
   },
   "lease.renew": async ({ client }, { lease }, signal) => ({
-    ttl_ms: (await client.leaseRenew(lease, { signal })).ttlMs,
+    ttl_ms: (await client.leases.renew(lease, { signal })).ttlMs,
   }),
   "lease.revoke": (handle, { lease }, signal) =>
-    lease === undefined ? handle.revoke({ signal }) : handle.client.leaseRevoke(lease, { signal }),
+    lease === undefined ? handle.revoke({ signal }) : handle.client.leases.revoke(lease, { signal }),
   "lease.lost": (lease, args, signal) =>
     within(args, signal, async (signal) => {
       if (!lease.lost)
@@ -241,15 +241,16 @@ const operations = {
         ]);
       return { lost: true };
     }),
-  "lease.info": async ({ client }, { lease: id }, signal) => {
-    const { lease, ttlMs: ttl_ms, state, keys } = await client.leaseInfo(id, { signal });
+  "lease.info": async ({ client }, { lease: asked }, signal) => {
+    const { id: lease, ttlMs: ttl_ms, state, keys } = await client.leases.info(asked, { signal });
     return { lease, ttl_ms, state, keys };
   },
 
   "watch.open": async ({ client }, args, signal, name) => {
     const { start, mode, filter, previous, min_interval_ms: minIntervalMs, timeout_ms: timeoutMs, ...keys } = args;
-    const from = start?.after === undefined ? start : { after: BigInt(start.after) };
-    const watch = client.watch(range(keys), { start: from, mode, filter, previous, minIntervalMs, timeoutMs });
+    const from = start?.after === undefined ? { start } : { after: BigInt(start.after) };
+    const latest = mode === "latest";
+    const watch = client.watch(range(keys), { ...from, ...filter, latest, previous, minIntervalMs, timeoutMs });
     await opened(watch, signal);
     handles.set(name, watch);
     return { revision: Number(watch.revision) };

@@ -207,8 +207,7 @@ def watch_open(driver: Driver, client: Any, args: dict[str, Any], request: dict[
     start = args.get("start", "snapshot")
     watch = yield client.watch(
         show.keys(args),
-        after=start["after"] if isinstance(start, dict) else None,
-        snapshot=start == "snapshot",
+        **(start if isinstance(start, dict) else {"start": start}),
         latest=args.get("mode") == "latest",
         previous=args.get("previous", False),
         min_interval=show.time(args, "min_interval_ms"),
