@@ -112,6 +112,10 @@ impl Registered {
     /// How it stands.
     #[must_use]
     pub fn state(&self) -> RegistrationState {
+        // Whatever becomes of the withdrawal, it is over for this process.
+        if self.over.load(Ordering::Acquire) {
+            return RegistrationState::Deregistered;
+        }
         let phase = self.standing.borrow().phase;
         match (phase, self.client.state()) {
             (Phase::Gone, _) | (_, SessionState::Closed) => RegistrationState::Deregistered,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hither_client_core::{Delta, Error, Instance, InstanceFilter, ServiceView};
+use hither_protocol::ErrorCode;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
@@ -172,6 +173,12 @@ impl ServiceWatch {
             let told = self.told.borrow_and_update();
             (told.view.clone(), told.end.clone())
         };
+        let end = end.map(|end| super::discover::ended(&end));
+        // A client that was closed is no error, and tells nothing more.
+        if end.iter().flatten().any(|error| error.code() == ErrorCode::Closed) {
+            self.ended = true;
+            return Some(None);
+        }
         if let Some(update) = view.and_then(|view| self.update(view)) {
             if !self.min_interval.is_zero() {
                 self.pause = Some(Box::pin(self.client.sleep(self.min_interval)));
@@ -180,9 +187,7 @@ impl ServiceWatch {
         }
         let end = end?;
         self.ended = true;
-        // A client that was closed is no error.
-        let error = super::discover::ended(&end);
-        Some(error.filter(|error| error.code() != hither_protocol::ErrorCode::Closed).map(Err))
+        Some(end.map(Err))
     }
 
     /// What a view changes for whoever was told the last one.

@@ -265,3 +265,20 @@ async fn what_is_told_passes_the_filter_and_is_folded_while_nobody_asks() -> any
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_given_up_without_a_server_is_over_at_once_and_who_closed_hears_nothing_more() -> anyhow::Result<()> {
+    let mut node = Node::start().await;
+    let client = node.client().request_timeout(BEAT).beat_interval(BEAT).connect().await?;
+    let registered = client.register(Registration::new("api").id("a").port(1)).await?;
+    let mut watch = client.watch_service("api").await?;
+    told_until(&mut watch, "it is there", |view| view.len() == 1).await;
+    node.kill().await;
+    let error = within("the attempt ends", LOST, registered.deregister()).await.expect_err("nobody answers");
+    assert_ne!(error.code(), ErrorCode::NotFound, "{error}");
+    assert_eq!(registered.state(), RegistrationState::Deregistered);
+    // Being closed makes the view another one. Nobody is told.
+    client.close().await;
+    assert!(watch.next().await.is_none());
+    Ok(())
+}
