@@ -137,6 +137,7 @@ fn engine_config(config: &Config, identity: &Identity, directory: &Path) -> Engi
         in_flight_max: config.raft.entries_in_flight_max,
         patience: config.raft.patience,
         persist_interval: config.state.persist_interval,
+        trim_interval: config.watch.trim_interval,
         disk_reserve: Some(DiskReserve {
             free: Arc::new(move || free_bytes(&path)),
             bytes_min: config.state.disk_reserve,

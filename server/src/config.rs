@@ -110,6 +110,8 @@ pub struct WatchConfig {
     pub history_bytes_max: u64,
     /// The oldest history.
     pub history_age_max: Duration,
+    /// Between two looks whether there is more.
+    pub trim_interval: Duration,
 }
 
 /// `[log]`: what the node says.
@@ -160,7 +162,11 @@ impl Default for Config {
                 disk_reserve: 512 << 20,
                 persist_interval: Duration::from_millis(250),
             },
-            watch: WatchConfig { history_bytes_max: 256 << 20, history_age_max: Duration::from_secs(600) },
+            watch: WatchConfig {
+                history_bytes_max: 256 << 20,
+                history_age_max: Duration::from_secs(600),
+                trim_interval: Duration::from_secs(1),
+            },
             log: LogConfig { level: "info".to_owned(), format: LogFormat::Text },
         }
     }

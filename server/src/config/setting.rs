@@ -161,6 +161,11 @@ settings! {
     |config, text| config.watch.history_age_max = between(text, "1s", "24h")?,
         quoted(show_duration(config.watch.history_age_max));
 
+    "watch" "trim_interval"
+    "How often it is looked whether there is more history than that. Each time that there is, the log takes one entry."
+    |config, text| config.watch.trim_interval = between(text, "10ms", "60s")?,
+        quoted(show_duration(config.watch.trim_interval));
+
     "log" "level"
     "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,hither_server::session=debug`."
     |config, text| config.log.level = if text.is_empty() { return Err("a level".to_owned()) } else { text.to_owned() },

@@ -144,6 +144,7 @@ async fn open<R: Runtime, L: LogDevice, S: StateDevice>(
         let is_confirmed = is_confirmed.clone();
         let (raft, machine, wall_clock) = (raft.clone(), machine.clone(), config.wall_clock.clone());
         let (cluster, limits) = (config.birth.as_ref().map(|birth| birth.cluster), config.limits);
+        let trim_interval = config.trim_interval;
         move |leader, over| {
             let duties = Duties {
                 raft: raft.clone(),
@@ -151,6 +152,7 @@ async fn open<R: Runtime, L: LogDevice, S: StateDevice>(
                 wall_clock: wall_clock.clone(),
                 cluster,
                 limits,
+                trim_interval,
                 leader,
                 is_confirmed: is_confirmed.clone(),
             };

@@ -17,8 +17,6 @@ use crate::engine::WallClock;
 use crate::machine::Machine;
 use crate::raft::{Answer, Commands, LeaderId, Outcome, Raft, Runtime, TypeConfig};
 
-/// How often it is looked whether history is to be trimmed.
-const FLOOR_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest time between two looks at the leases: after a longer one the lessor takes this process for stopped.
 const LEASES_INTERVAL: Duration = Duration::from_millis(250);
 /// Shortest, so that what cannot be proposed does not keep a processor busy.
@@ -36,6 +34,8 @@ pub(crate) struct Duties<R: Runtime> {
     /// The cluster that begins with this node's first leadership.
     pub(crate) cluster: Option<ClusterId>,
     pub(crate) limits: StateLimits,
+    /// How often it is looked whether history is to be trimmed.
+    pub(crate) trim_interval: Duration,
     pub(crate) leader: LeaderId,
     pub(crate) is_confirmed: Confirmed,
 }
@@ -48,6 +48,7 @@ impl<R: Runtime> Clone for Duties<R> {
             wall_clock: self.wall_clock.clone(),
             cluster: self.cluster,
             limits: self.limits,
+            trim_interval: self.trim_interval,
             leader: self.leader,
             is_confirmed: self.is_confirmed.clone(),
         }
@@ -77,7 +78,7 @@ impl<R: Runtime> Duties<R> {
 
     async fn trim_history(&self) {
         loop {
-            R::sleep(FLOOR_INTERVAL).await;
+            R::sleep(self.trim_interval).await;
             let due = self.machine.hub.lock().floor_due(self.machine.now());
             if let Some(revision) = due {
                 self.insist(Action::SetFloor { revision }).await;
