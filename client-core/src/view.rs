@@ -102,6 +102,10 @@ impl View {
                 events.push(Event::Put { entry: entry.clone(), previous: previous(known) });
             }
         }
+        #[cfg(feature = "planted")]
+        if hither_protocol::planted::strikes(hither_protocol::planted::Bug::ResetWithoutDeletes) {
+            return events;
+        }
         for (key, known) in self.keys.iter().filter(|_| filter.deletes) {
             if exists.binary_search(&key).is_err() {
                 let (key, previous) = (key.clone(), previous(Some(known)));

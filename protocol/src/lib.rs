@@ -30,6 +30,8 @@ mod key;
 pub mod limits;
 pub mod message;
 mod namespace;
+#[cfg(feature = "planted")]
+pub mod planted;
 mod revision;
 mod time;
 

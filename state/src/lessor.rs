@@ -357,6 +357,10 @@ impl Lessor {
     fn deadline(&self, slot: u32) -> Moment {
         let lease = &self.leases[slot];
         let heard = lease.session.map_or(lease.heard, |session| self.sessions[session].heard.max(lease.heard));
+        #[cfg(feature = "planted")]
+        if hither_protocol::planted::strikes(hither_protocol::planted::Bug::EarlyExpiry) {
+            return heard + Duration::from_millis(lease.ttl_ms / 2);
+        }
         heard + Duration::from_millis(lease.ttl_ms)
     }
 

@@ -71,6 +71,13 @@ pub(crate) async fn write<R: Runtime, D: LogDevice>(
                 cycle.items.push(LogItem::Committed(mark.encode()));
                 committed = cycle.committed;
             }
+            #[cfg(feature = "planted")]
+            if hither_protocol::planted::strikes(hither_protocol::planted::Bug::EventBeforeCommit) {
+                for flushed in std::mem::take(&mut cycle.flushed).into_iter().rev() {
+                    flushed.io_completed(Ok(()));
+                }
+                std::thread::sleep(std::time::Duration::from_millis(30));
+            }
             let begun = Instant::now();
             let result = if cycle.items.is_empty() { Ok(()) } else { device.write(&cycle.items, cycle.sync) };
             if cycle.sync {

@@ -90,6 +90,10 @@ impl Step<'_> {
             ));
         }
         if let Some(outcome) = session.outcome(sequence) {
+            #[cfg(feature = "planted")]
+            if hither_protocol::planted::strikes(hither_protocol::planted::Bug::RetryAppliedTwice) {
+                return self.execute();
+            }
             return recall(outcome);
         }
         if sequence.0 - acknowledged.0 > SESSION_WINDOW {

@@ -194,7 +194,15 @@ impl WatchHub {
                 if !record.passes(topic.key.filter) || !topic.has_followers() {
                     continue;
                 }
+                #[cfg(feature = "planted")]
+                if hither_protocol::planted::strikes_rarely(hither_protocol::planted::Bug::DroppedEvent) {
+                    continue;
+                }
                 let event = record.encoded(topic.key.previous, event_bytes_max);
+                #[cfg(feature = "planted")]
+                if hither_protocol::planted::strikes_rarely(hither_protocol::planted::Bug::DoubledEvent) {
+                    topic.append(block.revision, event.clone(), self.config.page_bytes, &mut self.ledger);
+                }
                 topic.append(block.revision, event, self.config.page_bytes, &mut self.ledger);
                 touched.push(id);
                 if !topic.stirred {

@@ -47,6 +47,13 @@ impl WatchHub {
                 (Phase::Stale { pages: Pages::reset(Revision::ZERO) }, Revision::ZERO)
             }
             Start::After(revision) if revision > head => (Phase::Ahead, revision),
+            #[cfg(feature = "planted")]
+            Start::After(revision)
+                if revision < head
+                    && hither_protocol::planted::strikes(hither_protocol::planted::Bug::ResumeOffByOne) =>
+            {
+                (Phase::CatchUp { position: revision.next() }, revision)
+            }
             Start::After(revision) => (Phase::CatchUp { position: revision }, revision),
         };
         let topic = self.topic(TopicKey {

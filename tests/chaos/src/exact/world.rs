@@ -1,0 +1,195 @@
+//! The server, the ways to it and what everyone who works in a run shares.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hither::{Client, ClientBuilder, Identity, Metrics, Revision};
+use hither_tests::node::{Home, Node};
+use hither_tests::relay::Relay;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::Options;
+use crate::finding::Findings;
+use crate::history::Truth;
+use crate::ledger::Ledger;
+
+/// How often the server looks whether its history is to be trimmed.
+pub(crate) const TRIM_INTERVAL: Duration = Duration::from_millis(200);
+/// History is a second or two of writes: who is away for longer gets a reset.
+const HISTORY_BYTES_MAX: &str = "192KiB";
+/// After three of these without a sign of life a client looks for another way.
+const BEAT: Duration = Duration::from_millis(200);
+/// A call goes through a cut and a restart, and is retried meanwhile.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Acknowledged revisions that the reference reader may not have yet: it must never need a reset itself.
+const AHEAD_MAX: u64 = 100;
+
+/// What the tasks of a run share.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) options: Options,
+    pub(crate) truth: Arc<Truth>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) findings: Findings,
+    pub(crate) diary: Diary,
+    /// The newest revision that a writer was told of.
+    acknowledged: Arc<AtomicU64>,
+    /// Until when writers write.
+    writing: watch::Sender<bool>,
+    /// Until when watchers watch.
+    watching: watch::Sender<bool>,
+    relays: Arc<Vec<Relay>>,
+    address: std::net::SocketAddr,
+    identity: Identity,
+    clients: Arc<Mutex<Vec<Client>>>,
+}
+
+impl World {
+    /// Starts a server with nothing in it, and `relays` ways to it.
+    pub(crate) async fn start(options: &Options, relays: usize) -> anyhow::Result<(Self, Node)> {
+        let mut home = Home::new();
+        home.set("HITHER_WATCH_TRIM_INTERVAL", format!("{}ms", TRIM_INTERVAL.as_millis()));
+        home.set("HITHER_WATCH_HISTORY_BYTES_MAX", HISTORY_BYTES_MAX);
+        home.set("HITHER_CLIENTS_BEAT_INTERVAL", format!("{}ms", BEAT.as_millis()));
+        home.set("HITHER_STATE_PERSIST_INTERVAL", "100ms");
+        let node = Node::start_in(home, &[]).await;
+        let start = |number| Relay::start(node.addr(), options.seed ^ number);
+        let relays = (0..relays as u64).map(start).collect::<Result<Vec<_>, _>>()?;
+        let world = Self {
+            options: options.clone(),
+            truth: Arc::new(Truth::new()),
+            ledger: Arc::default(),
+            findings: Findings::default(),
+            diary: Diary::new(),
+            acknowledged: Arc::default(),
+            writing: watch::Sender::new(true),
+            watching: watch::Sender::new(true),
+            relays: Arc::new(relays),
+            address: node.addr(),
+            identity: node.home().identity(),
+            clients: Arc::default(),
+        };
+        Ok((world, node))
+    }
+
+    pub(crate) fn relays(&self) -> &[Relay] {
+        &self.relays
+    }
+
+    /// Connects on the way that nothing happens to.
+    pub(crate) async fn near(&self) -> anyhow::Result<Client> {
+        Ok(self.builder(self.address).connect().await?)
+    }
+
+    /// Connects through a relay. Its figures count.
+    pub(crate) async fn far(&self, relay: usize, settings: &[(&str, &str)]) -> anyhow::Result<Client> {
+        let builder = self.builder(self.relays[relay % self.relays.len()].addr());
+        let builder = settings.iter().fold(builder, |builder, (name, value)| builder.option(*name, *value));
+        let client = builder.connect().await?;
+        self.clients.lock().push(client.clone());
+        Ok(client)
+    }
+
+    fn builder(&self, address: std::net::SocketAddr) -> ClientBuilder {
+        Client::builder()
+            .url(format!("hither://{address}"))
+            .identity(self.identity.clone())
+            .request_timeout(PATIENCE)
+            .connect_timeout(PATIENCE)
+            .beat_interval(BEAT)
+            .backoff(Duration::from_millis(10), Duration::from_millis(200))
+            // The server would name its own address, which leads around the relay.
+            .option("learn_servers", "false")
+    }
+
+    /// The sum of what all far clients have counted.
+    pub(crate) fn metrics(&self) -> Metrics {
+        self.clients.lock().iter().map(Client::metrics).fold(Metrics::default(), |sum, one| Metrics {
+            reconnects: sum.reconnects + one.reconnects,
+            sessions_lost: sum.sessions_lost + one.sessions_lost,
+            retries: sum.retries + one.retries,
+            watch_resumes: sum.watch_resumes + one.watch_resumes,
+            watch_gaps: sum.watch_gaps + one.watch_gaps,
+            watch_duplicates: sum.watch_duplicates + one.watch_duplicates,
+            watch_resets: sum.watch_resets + one.watch_resets,
+            ..sum
+        })
+    }
+
+    /// A writer was told of this revision.
+    pub(crate) fn acknowledge(&self, revision: Revision) {
+        self.acknowledged.fetch_max(revision.0, Ordering::SeqCst);
+    }
+
+    /// The newest revision that a writer was told of.
+    pub(crate) fn acknowledged(&self) -> Revision {
+        Revision(self.acknowledged.load(Ordering::SeqCst))
+    }
+
+    /// Waits until the reference reader is near the writers.
+    pub(crate) async fn not_too_far_ahead(&self) {
+        self.truth.reached(Revision(self.acknowledged().0.saturating_sub(AHEAD_MAX))).await;
+    }
+
+    pub(crate) fn stop_writing(&self) {
+        self.writing.send_replace(false);
+    }
+
+    pub(crate) fn stop_watching(&self) {
+        self.watching.send_replace(false);
+    }
+
+    pub(crate) fn is_writing(&self) -> bool {
+        *self.writing.borrow()
+    }
+
+    /// Resolves when writers are to stop.
+    pub(crate) fn written(&self) -> impl Future<Output = ()> + Send + use<> {
+        over(self.writing.subscribe())
+    }
+
+    /// Resolves when watchers are to stop.
+    pub(crate) fn watched(&self) -> impl Future<Output = ()> + Send + use<> {
+        over(self.watching.subscribe())
+    }
+}
+
+async fn over(mut state: watch::Receiver<bool>) {
+    // A world that is gone is over too.
+    let _ = state.wait_for(|goes_on| !goes_on).await;
+}
+
+/// What was done to the system, for whoever looks into a finding.
+#[derive(Clone, Debug)]
+pub(crate) struct Diary {
+    begun: Instant,
+    lines: Arc<Mutex<Vec<(Duration, String)>>>,
+}
+
+impl Diary {
+    /// How much of it a finding is told with.
+    const RECENT: Duration = Duration::from_secs(6);
+
+    fn new() -> Self {
+        Self { begun: Instant::now(), lines: Arc::default() }
+    }
+
+    pub(crate) fn note(&self, what: impl Into<String>) {
+        self.lines.lock().push((self.begun.elapsed(), what.into()));
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// The last seconds of it.
+    pub(crate) fn recent(&self) -> String {
+        let since = self.begun.elapsed().saturating_sub(Self::RECENT);
+        let lines = self.lines.lock();
+        let recent = lines.iter().filter(|(at, _)| *at >= since);
+        let recent: Vec<String> = recent.map(|(at, what)| format!("  {:8.3} s  {what}", at.as_secs_f64())).collect();
+        format!("what was done in the {:?} before:\n{}", Self::RECENT, recent.join("\n"))
+    }
+}

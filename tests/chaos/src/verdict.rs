@@ -1,0 +1,234 @@
+//! Whether history is what the writers were told: each acknowledged write at its revision and whole, none of them
+//! twice, nothing that nobody asked for, and no lease ended before its time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hither::{Entry, Event, Key, LeaseId, Revision};
+
+use crate::finding::{Finding, Kind};
+use crate::history::{History, Step};
+use crate::judge::{line, show};
+use crate::ledger::{Condition, Held, Op, OpId, Outcome, Plan, writer_of};
+
+/// What was found in history.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Writes {
+    pub(crate) requests: u64,
+    pub(crate) acknowledged: u64,
+    /// Of those whose outcome is unknown, how many took effect and how many did not.
+    pub(crate) unknown_done: u64,
+    pub(crate) unknown_lost: u64,
+    /// Revisions of several keys that one request wrote.
+    pub(crate) transactions: u64,
+    /// Revisions in which leases ended by themselves.
+    pub(crate) expiries: u64,
+}
+
+/// Compares history with the record of the writers.
+pub(crate) fn writes(history: &History, ops: &[Op], leases: &BTreeMap<LeaseId, Held>) -> Result<Writes, Finding> {
+    let mut trial = Trial::new(history, ops, leases);
+    for (revision, step) in history.steps() {
+        trial.try_step(revision, step)?;
+        trial.apply(step);
+    }
+    trial.finish()
+}
+
+struct Trial<'a> {
+    history: &'a History,
+    ops: &'a [Op],
+    leases: &'a BTreeMap<LeaseId, Held>,
+    state: BTreeMap<Key, Entry>,
+    /// Who says that a revision is theirs.
+    claims: BTreeMap<Revision, usize>,
+    /// Where requests took effect.
+    seen: BTreeMap<usize, Revision>,
+    found: Writes,
+}
+
+impl<'a> Trial<'a> {
+    fn new(history: &'a History, ops: &'a [Op], leases: &'a BTreeMap<LeaseId, Held>) -> Self {
+        let base = history.base();
+        let state = history.state_at(&hither::KeyRange::All, base);
+        let state = state.into_iter().map(|(key, entry)| (key.clone(), entry.clone())).collect();
+        let claim = |(place, op): (usize, &Op)| match op.outcome {
+            Outcome::Done(revision) => Some((revision, place)),
+            _ => None,
+        };
+        let claims = ops.iter().enumerate().filter_map(claim).collect();
+        Self { history, ops, leases, state, claims, seen: BTreeMap::new(), found: Writes::default() }
+    }
+
+    /// Finds who made a revision, and holds it to what they asked for.
+    fn try_step(&mut self, revision: Revision, step: &Step) -> Result<(), Finding> {
+        let wrote = step.events.iter().find_map(|event| match event {
+            Event::Put { entry, .. } => Some(writer_of(&entry.value)),
+            _ => None,
+        });
+        let claimed = self.claims.get(&revision).copied();
+        let by = match wrote {
+            Some(None) => return Err(self.flaw(Kind::Phantom, revision, "a value that nobody wrote")),
+            Some(Some(id)) => Some(id.place()),
+            None => claimed,
+        };
+        if let (Some(by), Some(claimed)) = (by, claimed)
+            && by != claimed
+        {
+            let who = OpId::at(claimed);
+            return Err(self.flaw(Kind::Lost, revision, &format!("{who} was acknowledged at this revision")));
+        }
+        match by {
+            Some(place) => self.try_request(revision, step, place),
+            None => self.try_nobodys(revision, step),
+        }
+    }
+
+    fn try_request(&mut self, revision: Revision, step: &Step, place: usize) -> Result<(), Finding> {
+        let id = OpId::at(place);
+        let Some(op) = self.ops.get(place) else {
+            return Err(self.flaw(Kind::Phantom, revision, &format!("{id} was never asked for")));
+        };
+        if let Some(before) = self.seen.insert(place, revision) {
+            let what =
+                format!("{id} took effect at {before} and again at {revision}; its writer knows {:?}", op.outcome);
+            return Err(self.flaw(Kind::Twice, revision, &what));
+        }
+        match op.outcome {
+            Outcome::Done(at) if at == revision => self.found.acknowledged += 1,
+            Outcome::Unknown | Outcome::Pending => self.found.unknown_done += 1,
+            outcome => {
+                return Err(self.flaw(
+                    Kind::Lost,
+                    revision,
+                    &format!("{id} took effect here; its writer knows {outcome:?}"),
+                ));
+            }
+        }
+        if let Some(flaw) = self.differs(step, &op.plan) {
+            return Err(self.flaw(Kind::Lost, revision, &format!("{id} asked for {:?}: {flaw}", op.plan)));
+        }
+        self.found.transactions += u64::from(step.events.len() > 1);
+        Ok(())
+    }
+
+    /// A revision that no request says is its own: leases that ended, standings that changed, or a deletion whose
+    /// writer does not know what came of it.
+    fn try_nobodys(&mut self, revision: Revision, step: &Step) -> Result<(), Finding> {
+        if step.events.iter().all(|event| matches!(event, Event::Liveness { .. })) {
+            return Ok(());
+        }
+        let open = |(place, op): &(usize, &Op)| {
+            matches!(op.outcome, Outcome::Unknown | Outcome::Pending)
+                && !matches!(op.plan, Plan::Write { .. })
+                && !self.seen.contains_key(place)
+                && self.differs(step, &op.plan).is_none()
+        };
+        if let Some((place, _)) = self.ops.iter().enumerate().find(open) {
+            return self.try_request(revision, step, place);
+        }
+        let ended: BTreeSet<LeaseId> =
+            step.events.iter().filter_map(|event| self.state.get(event.key()?)?.lease).collect();
+        if let Some(flaw) = self.is_not_the_end_of(&ended, step) {
+            return Err(self.flaw(Kind::Phantom, revision, &format!("nobody asked for this, and {flaw}")));
+        }
+        for (lease, held) in ended.iter().filter_map(|lease| Some((lease, self.leases.get(lease)?))) {
+            let lived = step.at.saturating_duration_since(held.sent);
+            if lived < held.ttl {
+                let what = format!(
+                    "lease {lease} of {:?} ended {:?} after a sign of life that was acknowledged had been sent",
+                    held.ttl, lived
+                );
+                return Err(self.flaw(Kind::Early, revision, &what));
+            }
+        }
+        self.found.expiries += 1;
+        Ok(())
+    }
+
+    /// Why these are not the deletions of all keys of these leases.
+    fn is_not_the_end_of(&self, ended: &BTreeSet<LeaseId>, step: &Step) -> Option<String> {
+        let deleted: BTreeSet<&Key> = step.events.iter().filter_map(deleted).collect();
+        if deleted.len() != step.events.len() {
+            return Some("it is not only deletions".to_owned());
+        }
+        let leased = |entry: &&Entry| entry.lease.is_some_and(|lease| ended.contains(&lease));
+        let of: BTreeSet<&Key> = self.state.values().filter(leased).map(|entry| &entry.key).collect();
+        (of != deleted).then(|| format!("the leases {ended:?} had the keys {of:?}"))
+    }
+
+    /// Why a revision is not what was asked for.
+    fn differs(&self, step: &Step, plan: &Plan) -> Option<String> {
+        let is_there = |key: &Key| self.state.contains_key(key);
+        let (puts, deletes, lease): (&[_], Vec<&Key>, _) = match plan {
+            Plan::Write { when, puts, deletes, lease } => {
+                if let Some(Condition { key, value }) = when {
+                    let is = self.state.get(key).map(|entry| &entry.value);
+                    if is != value.as_ref() {
+                        return Some(format!("its condition did not hold: {key} was {is:?}"));
+                    }
+                }
+                (puts, deletes.iter().filter(|key| is_there(key)).collect(), *lease)
+            }
+            Plan::Delete(range) => {
+                (&[], self.state.keys().filter(|key| range.contains(key.as_bytes())).collect(), None)
+            }
+            Plan::Revoke(lease) => {
+                let of = self.state.values().filter(|entry| entry.lease == Some(*lease));
+                (&[], of.map(|entry| &entry.key).collect(), None)
+            }
+        };
+        let mut events = step.events.iter();
+        for (key, value) in puts {
+            match events.next() {
+                Some(Event::Put { entry, .. })
+                    if entry.key == *key && entry.value == *value && entry.lease == lease => {}
+                other => return Some(format!("{key} should be written, there is {}", shown(other))),
+            }
+        }
+        let rest: BTreeSet<&Key> = events.clone().filter_map(deleted).collect();
+        if rest.len() != events.len() || rest != deletes.iter().copied().collect() {
+            return Some(format!("{deletes:?} should be deleted"));
+        }
+        None
+    }
+
+    fn apply(&mut self, step: &Step) {
+        for event in &step.events {
+            match event {
+                Event::Put { entry, .. } => drop(self.state.insert(entry.key.clone(), entry.clone())),
+                Event::Delete { key, .. } => drop(self.state.remove(key)),
+                Event::Liveness { .. } => {}
+            }
+        }
+    }
+
+    fn finish(mut self) -> Result<Writes, Finding> {
+        self.found.requests = self.ops.len() as u64;
+        for (place, op) in self.ops.iter().enumerate() {
+            let is_seen = self.seen.contains_key(&place);
+            match op.outcome {
+                Outcome::Done(revision) if !is_seen => {
+                    let what = format!("{} was acknowledged at this revision: {:?}", OpId::at(place), op.plan);
+                    return Err(self.flaw(Kind::Lost, revision, &what));
+                }
+                Outcome::Unknown | Outcome::Pending if !is_seen => self.found.unknown_lost += 1,
+                _ => {}
+            }
+        }
+        Ok(self.found)
+    }
+
+    fn flaw(&self, kind: Kind, revision: Revision, what: &str) -> Finding {
+        let events = self.history.step(revision).map(|step| show(&step.events));
+        let has = events.unwrap_or_else(|| format!("nothing: it ends at {}", self.history.head()));
+        Finding::new(kind, "the writers", format!("{what}\n  history has at {revision}: {has}"))
+    }
+}
+
+fn deleted(event: &Event) -> Option<&Key> {
+    if let Event::Delete { key, .. } = event { Some(key) } else { None }
+}
+
+fn shown(event: Option<&Event>) -> String {
+    event.map_or_else(|| "nothing".to_owned(), line)
+}
