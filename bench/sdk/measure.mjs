@@ -87,12 +87,14 @@ async function hither(address) {
 async function etcd(address) {
   const { Etcd3 } = await import("etcd3");
   const client = new Etcd3({ hosts: address });
+  const open = [];
   return {
     get: (number) => client.get(`bench/${number}`).buffer(),
     put: (number) => client.put(`bench/${number}`).value(VALUE),
     record: (number) => client.put("watched").value(VALUE),
     async watch() {
       const watcher = await client.watch().key("watched").create();
+      open.push(watcher);
       return () =>
         new Promise((resolve) => {
           let seen = 0;
@@ -102,7 +104,11 @@ async function etcd(address) {
           });
         });
     },
-    close: () => client.close(),
+    // Closed while it watches, it would keep the process for ever.
+    async close() {
+      await Promise.all(open.map((watcher) => watcher.cancel()));
+      client.close();
+    },
   };
 }
 
