@@ -59,13 +59,16 @@ async def fan_out(put: Callable[[int], Awaitable[object]], watchers: "list[Await
 
 
 class Hither:
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, share_watches: bool = True) -> None:
         self.address = address
+        self.share_watches = share_watches
 
     async def __aenter__(self) -> "Hither":
         import hither
 
-        self.client = await hither.connect(self.address, share_watches=False)
+        self.client = await hither.connect(self.address, share_watches=self.share_watches)
+        # What watchers begin with, and do not count.
+        self.before = (await self.client.kv.put("watched", VALUE)).revision
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -81,13 +84,12 @@ class Hither:
         return self.client.kv.put("watched", VALUE)
 
     async def watch(self) -> "Awaitable[None]":
-        updates = await self.client.watch("watched", start="now")
-
+        updates = await self.client.watch("watched")
         async def read() -> None:
             seen = 0
             async for update in updates:
                 for event in update:
-                    seen += event.entry.value is not None
+                    seen += event.revision > self.before and event.entry.value is not None
                 if seen == PUTS:
                     return
 
@@ -160,6 +162,11 @@ async def main(system: str, address: str) -> dict[str, float]:
         gets = await closed_loop(target.get)
         busy = threads() - THREADS_BEFORE
         events = await fan_out(target.record, [await target.watch() for _ in range(WATCHERS)])
+    alone = {}
+    if system == "hither":
+        async with Hither(address, share_watches=False) as target:
+            each = await fan_out(target.record, [await target.watch() for _ in range(WATCHERS)])
+        alone = {"events/s, a stream each": each[0], "CPU us/event, a stream each": each[1]}
     return {
         "puts/s": puts[0],
         "CPU us/put": puts[1],
@@ -167,6 +174,7 @@ async def main(system: str, address: str) -> dict[str, float]:
         "CPU us/get": gets[1],
         "events/s": events[0],
         "CPU us/event": events[1],
+        **alone,
         "threads": busy,
     }
 

@@ -17,6 +17,7 @@ mod lease;
 mod logs;
 mod port;
 mod process;
+mod record;
 mod registry;
 mod settings;
 mod states;

@@ -12,6 +12,7 @@ use pyo3::types::{PyBytes, PyList, PyTuple, PyType};
 
 use crate::call::Brought;
 use crate::convert::text;
+use crate::record::Record;
 
 /// A class of the package, looked up once.
 pub(crate) struct Class {
@@ -21,11 +22,6 @@ pub(crate) struct Class {
 }
 
 impl Class {
-    /// The class of this name in `hither._types`.
-    const fn named(name: &'static str) -> Self {
-        Self::of("hither._types", name)
-    }
-
     /// The class of this name in a module.
     pub(crate) const fn of(module: &'static str, name: &'static str) -> Self {
         Self { module, name, class: PyOnceLock::new() }
@@ -51,18 +47,18 @@ impl Class {
     }
 }
 
-static ENTRY: Class = Class::named("Entry");
-static STAMP: Class = Class::named("Stamp");
-static PUT_REPLY: Class = Class::named("PutReply");
-static DELETE_REPLY: Class = Class::named("DeleteReply");
-static LISTING: Class = Class::named("Listing");
-static TXN_REPLY: Class = Class::named("TxnReply");
-static PUT_EVENT: Class = Class::named("PutEvent");
-static DELETE_EVENT: Class = Class::named("DeleteEvent");
-static LIVENESS_EVENT: Class = Class::named("LivenessEvent");
-static UPDATE: Class = Class::named("Update");
-static LEASE_INFO: Class = Class::named("LeaseInfo");
-static LEASE_GRANT: Class = Class::named("LeaseGrant");
+static ENTRY: Record = Record::named("Entry");
+static STAMP: Record = Record::named("Stamp");
+static PUT_REPLY: Record = Record::named("PutReply");
+static DELETE_REPLY: Record = Record::named("DeleteReply");
+static LISTING: Record = Record::named("Listing");
+static TXN_REPLY: Record = Record::named("TxnReply");
+static PUT_EVENT: Record = Record::named("PutEvent");
+static DELETE_EVENT: Record = Record::named("DeleteEvent");
+static LIVENESS_EVENT: Record = Record::named("LivenessEvent");
+static UPDATE: Record = Record::named("Update");
+static LEASE_INFO: Record = Record::named("LeaseInfo");
+static LEASE_GRANT: Record = Record::named("LeaseGrant");
 
 fn value<'py>(py: Python<'py>, bytes: &Bytes) -> Bound<'py, PyBytes> {
     PyBytes::new(py, bytes)

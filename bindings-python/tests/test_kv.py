@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import pickle
+
 import pytest
 
 import hither
@@ -111,3 +114,14 @@ def test_the_blocking_flavour_says_the_same(hither_client):
     assert hither_client.kv.txn(when=[when.exists("k")], then=[op.delete("k")]).succeeded
     assert hither_client.kv.get("k") is None
     assert hither_client.state == "connected"
+
+
+async def test_what_the_core_makes_is_what_the_class_makes_and_stays_as_it_is(hither_connect):
+    async with hither_connect() as client:
+        await client.kv.put("a", "1")
+        entry = await client.kv.get("a")
+    made = hither.Entry("a", b"1", entry.create_revision, entry.mod_revision, 1, None)
+    assert (entry, hash(entry), repr(entry)) == (made, hash(made), repr(made))
+    assert pickle.loads(pickle.dumps(entry)) == made
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        entry.value = b"2"
