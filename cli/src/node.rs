@@ -11,7 +11,7 @@ use hither_server::engine::{DiskReserve, Engine, EngineConfig, is_engine_thread}
 use hither_server::{Config, ConfigError, Identity, IdentityError, Node, NodeError, Overrides, identity};
 use hither_state::StateLimits;
 use hither_state::watch::HubConfig;
-use hither_storage::{DataDir, StorageError, Vacancy, free_bytes};
+use hither_storage::{DataDir, Reserve, StorageError, Vacancy};
 
 use crate::context::{self, Kept};
 use crate::exit::{Exit, Failure};
@@ -119,12 +119,12 @@ async fn serve(plan: Plan, config: Config) -> Result<(), Failure> {
             Ok(())
         }
         // What the process holds can no longer be trusted: no drain, which would answer from it.
-        failure = failed => Err(Failure::new(Exit::Damaged, failure.to_string())),
+        failure = failed => Failure::new(Exit::Damaged, failure.to_string()).end_at_once(),
     }
 }
 
 fn engine_config(config: &Config, identity: &Identity, directory: &Path) -> EngineConfig {
-    let path = directory.to_owned();
+    let reserve = Reserve::new(directory, config.state.disk_reserve);
     EngineConfig {
         profile: config.raft.profile,
         limits: StateLimits { state_bytes_max: config.state.bytes_max, ..StateLimits::default() },
@@ -139,7 +139,7 @@ fn engine_config(config: &Config, identity: &Identity, directory: &Path) -> Engi
         persist_interval: config.state.persist_interval,
         trim_interval: config.watch.trim_interval,
         disk_reserve: Some(DiskReserve {
-            free: Arc::new(move || free_bytes(&path)),
+            free: Arc::new(move || reserve.keep()),
             bytes_min: config.state.disk_reserve,
         }),
         ..EngineConfig::single(identity.node(), identity.cluster())

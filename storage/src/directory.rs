@@ -11,7 +11,7 @@ use hither_protocol::ClusterId;
 
 use crate::files::{parent, remove_directory, replace_file, sync_directory};
 use crate::lock::{self, Lock};
-use crate::{Identity, RocksLog, RocksState, StorageError, ident, log, mark, space, state};
+use crate::{Identity, RocksLog, RocksState, StorageError, ident, log, mark, reserve, space, state};
 
 /// Says that a creation began. Without it, data without `IDENT` is never taken for leftovers.
 const CREATING: &str = "CREATING";
@@ -103,6 +103,7 @@ impl DataDir {
         if let Some(doubt) = space::doubt(path) {
             tracing::warn!(path = %path.display(), "the data directory {doubt}");
         }
+        reserve::make_room(path);
         let lock = Arc::new(lock);
         let state = RocksState::open(path, &identity, lock.clone())?;
         let (log, needed) = RocksLog::open(path, &identity, lock, state.durable_cut().clone())?;

@@ -11,6 +11,7 @@
 //! durable.mark    how far the log was durable                    [mark]
 //! state-<n>/      RocksDB without one                            [state]
 //! CURRENT_STATE   which n counts
+//! reserve         room for when the disk is full            [reserve]
 //! ```
 
 #![forbid(unsafe_code)]
@@ -22,6 +23,7 @@ mod ident;
 mod lock;
 mod log;
 mod mark;
+mod reserve;
 mod rocks;
 mod space;
 mod state;
@@ -30,5 +32,5 @@ pub use directory::{DataDir, Vacancy};
 pub use error::StorageError;
 pub use ident::Identity;
 pub use log::{RocksLog, RocksLogReader};
-pub use space::free_bytes;
+pub use reserve::Reserve;
 pub use state::RocksState;

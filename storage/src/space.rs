@@ -9,7 +9,7 @@ use rustix::fs::{statfs, statvfs};
 ///
 /// # Errors
 /// The file system does not say.
-pub fn free_bytes(path: &Path) -> io::Result<u64> {
+pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     let of = statvfs(path)?;
     Ok(of.f_bavail.saturating_mul(of.f_frsize))
 }
