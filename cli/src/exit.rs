@@ -116,8 +116,23 @@ impl Failure {
         if self.silent {
             return ExitCode::SUCCESS;
         }
-        eprintln!("hither: {}", self.message.lines().collect::<Vec<_>>().join(" "));
+        self.say();
         ExitCode::from(self.exit as u8)
+    }
+
+    /// Says it on stderr and ends the process, whatever is under way: a disk that failed may also hold up those who
+    /// would put their files in order first.
+    pub(crate) fn end_at_once(&self) -> ! {
+        self.say();
+        #[expect(unsafe_code, reason = "the standard library has no end that runs nothing more")]
+        // SAFETY: it touches nothing of this process.
+        unsafe {
+            libc::_exit(i32::from(self.exit as u8))
+        }
+    }
+
+    fn say(&self) {
+        eprintln!("hither: {}", self.message.lines().collect::<Vec<_>>().join(" "));
     }
 }
 

@@ -98,7 +98,7 @@ impl Persister {
         failing: Failing,
     ) -> io::Result<Self> {
         let (jobs, waiting) = mpsc::unbounded_channel();
-        let writer = Writer::<R, D> {
+        let mut writer = Writer::<R, D> {
             device,
             interval,
             stats: stats.clone(),
@@ -110,8 +110,14 @@ impl Persister {
             unflushed_since: None,
         };
         R::thread(crate::engine::THREAD_PERSISTER, async move {
-            if let Err(error) = writer.run(waiting).await {
-                failing.fail(format!("the state cannot be written: {error}"));
+            match writer.run(waiting).await {
+                Ok(closed) => {
+                    drop(writer);
+                    // Whoever asked may be gone.
+                    let _ = closed.map(|closed| closed.send(()));
+                }
+                // Said before the device is let go of: after an error it may wait for a second before it closes.
+                Err(error) => failing.fail(format!("the state cannot be written: {error}")),
             }
         })?;
         Ok(Self { jobs, stats })
@@ -171,7 +177,8 @@ struct Writer<R: Runtime, D> {
 }
 
 impl<R: Runtime, D: StateDevice> Writer<R, D> {
-    async fn run(mut self, mut jobs: mpsc::UnboundedReceiver<Job>) -> io::Result<()> {
+    /// Writes until there is nobody left who applies; whom to tell once the device is let go of, if somebody asked.
+    async fn run(&mut self, mut jobs: mpsc::UnboundedReceiver<Job>) -> io::Result<Option<oneshot::Sender<()>>> {
         loop {
             let due = [
                 self.unwritten_since.map(|since| since + self.interval),
@@ -209,12 +216,10 @@ impl<R: Runtime, D: StateDevice> Writer<R, D> {
                 Some(Job::Close(done)) => {
                     self.write()?;
                     self.flush()?;
-                    drop(self);
-                    let _ = done.send(());
-                    return Ok(());
+                    return Ok(Some(done));
                 }
                 // Whoever applied is gone without a goodbye, as in a crash.
-                None => return Ok(()),
+                None => return Ok(None),
             }
         }
     }
