@@ -48,18 +48,25 @@ pub fn binary() -> &'static Path {
 pub struct Home {
     root: TempDir,
     environment: Vec<(String, String)>,
+    under: Vec<String>,
 }
 
 impl Home {
     /// An empty one.
     pub fn new() -> Self {
         let root = tempfile::Builder::new().prefix("hither-test-").tempdir().expect("a temporary directory");
-        Self { root, environment: Vec::new() }
+        Self { root, environment: Vec::new(), under: Vec::new() }
     }
 
     /// Sets a variable in the environment of everything that is run here, such as a setting of the node.
     pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
         self.environment.push((name.into(), value.into()));
+    }
+
+    /// The node itself is started by this command, which the node's follows: something that prepares the ground for it
+    /// and then becomes it, such as `unshare --mount`.
+    pub fn start_under(&mut self, command: &[&str]) {
+        self.under = command.iter().map(|&word| word.to_owned()).collect();
     }
 
     /// Where the node keeps its data.
@@ -74,7 +81,10 @@ impl Home {
 
     /// The command line, as this node's user runs it.
     pub fn hither(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        self.run(Command::new(binary()), arguments)
+    }
+
+    fn run(&self, mut command: Command, arguments: &[&str]) -> Command {
         command.args(arguments).env("XDG_CONFIG_HOME", self.config()).env_remove("HITHER_URL").env_remove("RUST_LOG");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.current_dir(self.root.path()).stdin(Stdio::null());
@@ -83,7 +93,15 @@ impl Home {
 
     /// `hither dev` on these addresses with this home's data, as this node's user runs it.
     pub fn dev(&self, client: SocketAddr, admin: SocketAddr) -> Command {
-        let mut command = self.hither(&["dev", "--listen", &client.to_string(), "--admin", &admin.to_string()]);
+        let first = match self.under.split_first() {
+            Some((first, rest)) => {
+                let mut first = Command::new(first);
+                first.args(rest).arg(binary());
+                first
+            }
+            None => Command::new(binary()),
+        };
+        let mut command = self.run(first, &["dev", "--listen", &client.to_string(), "--admin", &admin.to_string()]);
         command.arg("--data").arg(self.data());
         command
     }
