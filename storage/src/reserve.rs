@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
@@ -22,12 +23,18 @@ const PIECE_BYTES: u64 = 32 << 20;
 /// Two pieces: one that is given back, one for a restart.
 const BYTES_MAX: u64 = 2 * PIECE_BYTES;
 
+/// What may be gone since the last look if nobody is about to take all: far more than deletes need, and far less than
+/// what fills a disk.
+const STEADY_BYTES: u64 = 2 << 20;
+
 /// The reserve of a node.
 #[derive(Debug)]
 pub struct Reserve {
     directory: PathBuf,
     wanted: u64,
     bytes: u64,
+    /// What was free at the last look.
+    seen: AtomicU64,
 }
 
 impl Reserve {
@@ -37,18 +44,21 @@ impl Reserve {
         let directory = directory.into();
         // Memory is not to be taken from whoever has not enough of it.
         let wanted = if doubt(&directory).is_some() { 0 } else { BYTES_MAX.min(disk_reserve / 2) };
-        Self { directory, wanted, bytes: disk_reserve }
+        Self { directory, wanted, bytes: disk_reserve, seen: AtomicU64::new(u64::MAX) }
     }
 
-    /// Bytes that this node can still write: what is free, and what it keeps. Gives a piece back if hardly anything is
-    /// free, and takes it again when there is enough. The disk may take its time.
+    /// Bytes that this node can still write: what is free, and what it keeps. To be asked every now and then: gives a
+    /// piece back if hardly anything is free, and takes it again when there is enough. The disk may take its time.
+    ///
+    /// While something is filling the disk nothing is given back, since it would only take that too.
     ///
     /// # Errors
     /// The file system does not say what is free.
     pub fn keep(&self) -> io::Result<u64> {
         let free = free_bytes(&self.directory)?;
         let kept = kept_bytes(&self.directory);
-        if free < PIECE_BYTES.min(self.wanted / 2) && kept > 0 {
+        let is_steady = self.seen.swap(free, Ordering::Relaxed).abs_diff(free) < STEADY_BYTES;
+        if free < PIECE_BYTES.min(self.wanted / 2) && kept > 0 && is_steady {
             give_back(&self.directory, free, kept);
         } else if kept < self.wanted && free > self.bytes.saturating_add(self.wanted) {
             take(&self.directory, self.wanted);
@@ -117,7 +127,8 @@ mod tests {
     fn what_is_kept_counts_as_room() {
         let directory = tempfile::tempdir().unwrap();
         let free = free_bytes(directory.path()).unwrap();
-        let reserve = Reserve { directory: directory.path().into(), wanted: 1 << 20, bytes: u64::MAX };
+        let reserve =
+            Reserve { directory: directory.path().into(), wanted: 1 << 20, bytes: u64::MAX, seen: AtomicU64::new(0) };
         open(directory.path()).unwrap().set_len(1 << 40).unwrap();
         assert!(reserve.keep().unwrap() > free.saturating_sub(1 << 30) + (1 << 40) - 1);
     }
