@@ -61,12 +61,8 @@ impl<'a> Trial<'a> {
 
     /// Finds who made a revision, and holds it to what they asked for.
     fn try_step(&mut self, revision: Revision, step: &Step) -> Result<(), Finding> {
-        let wrote = step.events.iter().find_map(|event| match event {
-            Event::Put { entry, .. } => Some(writer_of(&entry.value)),
-            _ => None,
-        });
         let claimed = self.claims.get(&revision).copied();
-        let by = match wrote {
+        let by = match wrote(step) {
             Some(None) => return Err(self.flaw(Kind::Phantom, revision, "a value that nobody wrote")),
             Some(Some(id)) => Some(id.place()),
             None => claimed,
@@ -96,6 +92,11 @@ impl<'a> Trial<'a> {
         match op.outcome {
             Outcome::Done(at) if at == revision => self.found.acknowledged += 1,
             Outcome::Unknown | Outcome::Pending => self.found.unknown_done += 1,
+            // It was told of its second effect.
+            Outcome::Done(at) if self.history.step(at).is_some_and(|step| wrote(step) == Some(Some(id))) => {
+                let what = format!("{id} took effect at {revision} and again at {at}");
+                return Err(self.flaw(Kind::Twice, at, &what));
+            }
             outcome => {
                 return Err(self.flaw(
                     Kind::Lost,
@@ -223,6 +224,14 @@ impl<'a> Trial<'a> {
         let has = events.unwrap_or_else(|| format!("nothing: it ends at {}", self.history.head()));
         Finding::new(kind, "the writers", format!("{what}\n  history has at {revision}: {has}"))
     }
+}
+
+/// Who wrote the values of a revision, if it has any; none in it if that is nobody known.
+fn wrote(step: &Step) -> Option<Option<OpId>> {
+    step.events.iter().find_map(|event| match event {
+        Event::Put { entry, .. } => Some(writer_of(&entry.value)),
+        _ => None,
+    })
 }
 
 fn deleted(event: &Event) -> Option<&Key> {

@@ -8,7 +8,7 @@ use super::Options;
 use super::faults::Done;
 use super::readers::Floors;
 use super::watchers::{Watcher, sum};
-use super::world::{TRIM_INTERVAL, World};
+use super::world::World;
 use crate::finding::{Finding, Kind};
 use crate::judge::Judged;
 use crate::verdict::Writes;
@@ -66,8 +66,8 @@ impl Figures {
     /// A run in which something that was to happen did not proves nothing.
     pub(crate) fn check(&self, options: &Options) -> Result<(), Finding> {
         let Self { judged, writes, done, metrics, .. } = self;
-        // Half of the times that there are: a floor rises only if there was enough to forget.
-        let compactions = options.seconds * 1_000 / u64::try_from(TRIM_INTERVAL.as_millis()).unwrap_or(u64::MAX) / 2;
+        // Of the five times a second that it is looked: a floor rises only if enough was written since the last time.
+        let compactions = options.seconds;
         let least = [
             ("watchers", self.watchers as u64, options.watchers as u64),
             ("cuts", done.cuts as u64, options.cuts as u64),
@@ -77,7 +77,7 @@ impl Figures {
             ("reconnects", metrics.reconnects, (options.cuts / 10 + options.kills) as u64),
             ("watches resumed", metrics.watch_resumes, (options.cuts / 10 + options.kills) as u64),
             ("requests sent again", metrics.retries, u64::from(options.cuts + options.kills > 0)),
-            ("compactions", self.compactions, compactions.max(1)),
+            ("compactions", self.compactions, compactions),
             ("resets", judged.resets, 1),
             ("snapshots", judged.snapshots, 1),
             ("updates with several events of one revision", judged.transactions, 1),

@@ -8,6 +8,7 @@ const GROUPS: usize = 8;
 const KEYS: usize = 24;
 const COUNTERS: usize = 6;
 const LEASED: usize = 32;
+const STILL: usize = 40;
 
 /// One of the keys that are written and deleted.
 pub(crate) fn key(rng: &mut SmallRng) -> Key {
@@ -44,6 +45,11 @@ pub(crate) fn leased(rng: &mut SmallRng) -> Key {
 /// The key of a holder who keeps its lease.
 pub(crate) fn bound(holder: usize) -> Key {
     format!("b/{holder}").into()
+}
+
+/// Keys that are written once, before anything else: large, so that snapshots and resets have several pages.
+pub(crate) fn still() -> impl Iterator<Item = Key> {
+    (0..STILL).map(|key| format!("g{}/s{key:02}", key % GROUPS).into())
 }
 
 /// A range to be watched: the kinds take turns.

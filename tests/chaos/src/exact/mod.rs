@@ -31,14 +31,15 @@ use watchers::{Character, Watcher};
 use world::World;
 
 /// Watchers of one client.
-const WATCHERS_PER_CLIENT: usize = 4;
+const WATCHERS_PER_CLIENT: usize = 6;
 /// Of these, those of one client buffer little, so that an application that dozes makes the server wait.
 const BUFFER: [(&str, &str); 1] = [("watch_events_max", "64")];
-/// Writers of keys; a third of them on a way that is not cut.
-const WRITERS: usize = 9;
-/// Those who grant leases that nobody keeps, and those who hold one.
-const LEASERS: usize = 4;
-const HOLDERS: usize = 4;
+/// Clients that write; the first of them on a way that is not cut.
+const WRITERS: usize = 4;
+/// Writers of keys on each of them, and one who grants leases that nobody keeps.
+const WRITERS_PER_CLIENT: usize = 3;
+/// Clients that hold a lease.
+const HOLDERS: usize = 2;
 /// Everything is told within this after the last fault, or never.
 const CAUGHT_UP: Duration = Duration::from_secs(30);
 /// What is told again is told by then.
@@ -78,9 +79,9 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 async fn prove(options: &Options) -> Result<Figures, Finding> {
     let setup = |error: anyhow::Error| Finding::new(Kind::Down, "the run", format!("cannot begin: {error:#}"));
     let clients = options.watchers.div_ceil(WATCHERS_PER_CLIENT);
-    let (world, mut node) = World::start(options, clients).await.map_err(setup)?;
+    let (world, mut node) = World::start(options, clients + WRITERS + HOLDERS).await.map_err(setup)?;
     let work = async {
-        let run = begin(&world, &node).await.map_err(setup)?;
+        let run = begin(&world, &node, clients).await.map_err(setup)?;
         let done = faults::inflict(&world, &mut node).await?;
         conclude(&world, run, done).await
     };
@@ -90,7 +91,19 @@ async fn prove(options: &Options) -> Result<Figures, Finding> {
     };
     world.stop_writing();
     world.stop_watching();
-    outcome.map_err(|finding| finding.with(&world.diary.recent()))
+    outcome.map_err(|finding| {
+        let finding = finding.with(&world.diary.recent());
+        match finding.kind {
+            Kind::Down | Kind::Stuck => finding.with(&format!("the server's log ends:\n{}", tail(&node.log()))),
+            _ => finding,
+        }
+    })
+}
+
+fn tail(log: &str) -> String {
+    const LINES: usize = 12;
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
 /// Everyone at work.
@@ -101,30 +114,33 @@ struct Run {
     floors: Floors,
 }
 
-async fn begin(world: &World, node: &Node) -> anyhow::Result<Run> {
+/// `clients`: those of the watchers. Each client has a way of its own.
+async fn begin(world: &World, node: &Node, clients: usize) -> anyhow::Result<Run> {
     let (begun, reads) = tokio::sync::oneshot::channel();
     tokio::spawn(readers::follow(world.clone(), world.near().await?, begun));
     // Otherwise it has told why not.
     let _ = reads.await;
+    writers::begin(world, &world.near().await?).await?;
     let watchers = open_watchers(world).await?;
 
     let mut writers = JoinSet::new();
     let seed = |number: usize| world.options.seed.wrapping_mul(1_000).wrapping_add(number as u64);
-    let pause = Duration::from_secs(WRITERS as u64) / u32::try_from(world.options.rate.max(1))?;
+    let pause = Duration::from_secs((WRITERS * WRITERS_PER_CLIENT) as u64);
+    let pause = pause / u32::try_from(world.options.rate.max(1))?;
     for number in 0..WRITERS {
-        let client = if number % 3 == 0 { world.near().await? } else { world.far(number, &[]).await? };
-        writers.spawn(writers::write(world.clone(), client, seed(number), pause));
-    }
-    for number in 0..LEASERS {
-        let client = if number == 0 { world.near().await? } else { world.far(WRITERS + number, &[]).await? };
+        let client = if number == 0 { world.near().await? } else { world.far(clients + number, &[]).await? };
+        for writer in 0..WRITERS_PER_CLIENT {
+            let seed = seed(number * WRITERS_PER_CLIENT + writer);
+            writers.spawn(writers::write(world.clone(), client.clone(), seed, pause));
+        }
         writers.spawn(writers::lease(world.clone(), client, seed(100 + number)));
     }
     for number in 0..HOLDERS {
-        let client = world.far(WRITERS + LEASERS + number, &[]).await?;
-        writers.spawn(writers::hold(world.clone(), client, number, seed(200 + number)));
+        let client = world.far(clients + WRITERS + number, &[]).await?;
+        writers.spawn(writers::hold(world.clone(), client, number));
     }
     let lists = Arc::new(AtomicU64::new(0));
-    tokio::spawn(readers::list(world.clone(), world.far(0, &[]).await?, Arc::clone(&lists)));
+    tokio::spawn(readers::list(world.clone(), world.far(clients, &[]).await?, Arc::clone(&lists)));
     let floors = Floors::default();
     tokio::spawn(floors.clone().follow(world.clone(), node.admin()));
     Ok(Run { watchers, writers, lists, floors })

@@ -16,15 +16,19 @@ use crate::history::Truth;
 use crate::ledger::Ledger;
 
 /// How often the server looks whether its history is to be trimmed.
-pub(crate) const TRIM_INTERVAL: Duration = Duration::from_millis(200);
-/// History is a second or two of writes: who is away for longer gets a reset.
-const HISTORY_BYTES_MAX: &str = "192KiB";
-/// After three of these without a sign of life a client looks for another way.
-const BEAT: Duration = Duration::from_millis(200);
+const TRIM_INTERVAL: Duration = Duration::from_millis(200);
+/// History is a second of writes or less: who is away for longer gets a reset.
+const HISTORY_BYTES_MAX: &str = "48KiB";
+/// After three of these without a sign of life a client looks for another way. Shorter, and on a busy machine a server
+/// that is merely slow is left by all its clients at once.
+const BEAT: Duration = Duration::from_millis(500);
 /// A call goes through a cut and a restart, and is retried meanwhile.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Acknowledged revisions that the reference reader may not have yet: it must never need a reset itself.
-const AHEAD_MAX: u64 = 100;
+/// Connecting is no part of what is proved: a busy machine gets its time.
+const CONNECTED: Duration = Duration::from_secs(30);
+/// Acknowledged revisions that the reference reader may not have yet: with what is on its way, less than half of history,
+/// so that it never needs a reset itself.
+const AHEAD_MAX: u64 = 30;
 
 /// What the tasks of a run share.
 #[derive(Clone)]
@@ -54,6 +58,9 @@ impl World {
         home.set("HITHER_WATCH_HISTORY_BYTES_MAX", HISTORY_BYTES_MAX);
         home.set("HITHER_CLIENTS_BEAT_INTERVAL", format!("{}ms", BEAT.as_millis()));
         home.set("HITHER_STATE_PERSIST_INTERVAL", "100ms");
+        // A handshake that is given up is work done in vain, of which a busy machine has none to spare.
+        home.set("HITHER_CLIENTS_HANDSHAKE_TIMEOUT", "30s");
+        home.set("HITHER_CLIENTS_HELLO_TIMEOUT", "30s");
         let node = Node::start_in(home, &[]).await;
         let start = |number| Relay::start(node.addr(), options.seed ^ number);
         let relays = (0..relays as u64).map(start).collect::<Result<Vec<_>, _>>()?;
@@ -97,9 +104,9 @@ impl World {
             .url(format!("hither://{address}"))
             .identity(self.identity.clone())
             .request_timeout(PATIENCE)
-            .connect_timeout(PATIENCE)
+            .connect_timeout(CONNECTED)
             .beat_interval(BEAT)
-            .backoff(Duration::from_millis(10), Duration::from_millis(200))
+            .backoff(Duration::from_millis(20), Duration::from_millis(500))
             // The server would name its own address, which leads around the relay.
             .option("learn_servers", "false")
     }

@@ -13,9 +13,9 @@ use crate::ledger::{Condition, OpId, Outcome, Plan, value};
 
 /// Keys of one transaction.
 const TXN_KEYS_MAX: usize = 6;
-/// Of a value; some are larger, so that a snapshot has several pages.
 const VALUE_BYTES: usize = 100;
-const VALUE_BYTES_LARGE: usize = 12 * 1024;
+/// Of a value that nobody changes.
+const VALUE_BYTES_STILL: usize = 4 * 1024;
 /// The shortest time to live there is, and more.
 const TTLS: [Duration; 3] = [Duration::from_secs(1), Duration::from_millis(1_500), Duration::from_secs(2)];
 
@@ -28,7 +28,7 @@ pub(crate) async fn write(world: World, client: Client, seed: u64, pause: Durati
         next = (next + pause).max(Instant::now() - pause);
         tokio::time::sleep_until(next.into()).await;
         match rng.random_range(0..100) {
-            0..50 => put(&world, &client, keys::key(&mut rng), &mut rng, None).await,
+            0..50 => put(&world, &client, keys::key(&mut rng), None).await,
             50..64 => several(&world, &client, &mut rng).await,
             64..76 => count(&world, &client, &mut rng).await,
             76..95 => delete(&world, &client, KeyRange::One(keys::key(&mut rng))).await,
@@ -48,7 +48,7 @@ pub(crate) async fn lease(world: World, client: Client, seed: u64) {
         let ttl = Duration::from_millis(granted.ttl_ms);
         world.ledger.heard(lease, ttl, sent);
         for _ in 0..rng.random_range(1..4) {
-            put(&world, &client, keys::leased(&mut rng), &mut rng, Some(lease)).await;
+            put(&world, &client, keys::leased(&mut rng), Some(lease)).await;
         }
         for _ in 0..rng.random_range(0..4) {
             tokio::time::sleep(ttl.mul_f64(rng.random_range(0.2..0.7))).await;
@@ -66,11 +66,10 @@ pub(crate) async fn lease(world: World, client: Client, seed: u64) {
 }
 
 /// Holds a lease that the client keeps alive, and a key with it; takes another when it is lost.
-pub(crate) async fn hold(world: World, client: Client, holder: usize, seed: u64) {
-    let mut rng = SmallRng::seed_from_u64(seed);
+pub(crate) async fn hold(world: World, client: Client, holder: usize) {
     while world.is_writing() {
         let Ok(lease) = client.lease(Duration::from_secs(2)).await else { continue };
-        put(&world, &client, keys::bound(holder), &mut rng, Some(lease.id())).await;
+        put(&world, &client, keys::bound(holder), Some(lease.id())).await;
         let lost = lease.lost();
         tokio::select! {
             () = lost => {}
@@ -80,6 +79,15 @@ pub(crate) async fn hold(world: World, client: Client, holder: usize, seed: u64)
         let answer = lease.revoke().await;
         record(&world, id, &answer, |reply| (reply.deleted > 0).then_some(reply.revision));
     }
+}
+
+/// The first writes, before anybody watches.
+pub(crate) async fn begin(world: &World, client: &Client) -> Result<(), Error> {
+    for key in keys::still() {
+        let puts = |id| vec![(key, value(id, 0, VALUE_BYTES_STILL))];
+        run(world, client, |id| Plan::Write { when: None, puts: puts(id), deletes: Vec::new(), lease: None }).await?;
+    }
+    Ok(())
 }
 
 /// The last writes: every key is written once more, so that every watch has something to be told of, and some are
@@ -96,9 +104,8 @@ pub(crate) async fn conclude(world: &World, client: &Client) -> Result<(), Error
     Ok(())
 }
 
-async fn put(world: &World, client: &Client, key: Key, rng: &mut SmallRng, lease: Option<LeaseId>) {
-    let bytes = if rng.random_bool(0.01) { VALUE_BYTES_LARGE } else { VALUE_BYTES };
-    let puts = |id| vec![(key, value(id, 0, bytes))];
+async fn put(world: &World, client: &Client, key: Key, lease: Option<LeaseId>) {
+    let puts = |id| vec![(key, value(id, 0, VALUE_BYTES))];
     // What came of it is in the record.
     let _ = run(world, client, |id| Plan::Write { when: None, puts: puts(id), deletes: Vec::new(), lease }).await;
 }
