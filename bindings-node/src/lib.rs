@@ -1,8 +1,8 @@
 //! The native half of the npm package `hither`: it turns JavaScript's arguments into calls of the crate `hither`, and
 //! what they bring into JavaScript's values. It decides nothing; `bindings-node/ts` is the half that people see.
 //!
-//! No thread but JavaScript's own ever touches JavaScript. A call names itself by a number, runs on a runtime of its
-//! own, and leaves its outcome in a queue; one weak threadsafe function tells JavaScript to drain it. See [`port`].
+//! No thread but JavaScript's own ever touches JavaScript. A call names itself by a number; JavaScript's thread polls it,
+//! and goes on with it when one weak threadsafe function says that what it waited for has come. See [`port`].
 
 #![cfg_attr(
     test,

@@ -22,7 +22,6 @@ pub(crate) enum Value {
 }
 
 impl From<Bytes> for Value {
-    /// Called on the runtime's thread: what must be copied is not copied on JavaScript's.
     fn from(bytes: Bytes) -> Self {
         if bytes.len() < EXTERNAL_MIN {
             return Self::Small(bytes);
