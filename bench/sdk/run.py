@@ -177,6 +177,7 @@ asked = [
     ("Node: puts per second beside etcd3", *at_least(js["puts/s"], etcd3["puts/s"], 4)),
     ("Node: gets per second beside etcd3", *at_least(js["gets/s"], etcd3["gets/s"], 4)),
     ("Node: events per second beside etcd3", *at_least(js["events/s"], etcd3["events/s"], 4)),
+    ("Node: the same, a stream for each watch", *at_least(js["events/s" + ALONE], etcd3["events/s"], 4)),
     ("Node: event loop delay p99 at 20,000 events/s", *at_most(delay, 5, "ms")),
     ("`pick` in Rust", *at_most(fleet["pick_ns"], 200, "ns")),
     ("`pick` in Python", *at_most(py_pick, 1_000, "ns")),
