@@ -1,4 +1,4 @@
-"""Processes: forks, exits and interrupts. `scripts/soak-python` runs the same programs some hundred times."""
+"""Processes: forks, exits and interrupts. `scripts/soak python` runs the same programs some hundred times."""
 
 from __future__ import annotations
 
