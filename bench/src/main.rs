@@ -4,6 +4,8 @@
 //! takes turns (A/B/A/B), so that a noisy minute hits both. A bare QUIC echo and raw QUIC streams of the same sizes run
 //! along: they are what the machine allows. The result is a page of tables, `docs/benchmarks.md`.
 
+mod asked;
+mod holding;
 mod kept;
 mod latency;
 mod limits;
@@ -42,6 +44,9 @@ enum Command {
         #[arg(long, default_value_t = 100)]
         clients: usize,
     },
+    /// Registers instances and keeps them until it is killed; started by `run`.
+    #[command(hide = true)]
+    Hold(holding::Hold),
     /// The bare QUIC server that the limits are measured against; started by `run`.
     #[command(hide = true)]
     LimitsServer,
@@ -86,6 +91,10 @@ fn main() -> anyhow::Result<()> {
         Command::Registry { hither, instances, clients } => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(registry::run(&hither, instances, clients))
+        }
+        Command::Hold(hold) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(holding::run(&hold))
         }
         Command::LimitsServer => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -7,7 +7,7 @@ use crate::process::Server;
 use crate::report::{Page, Section};
 use crate::target::System;
 use crate::workload::closed_loop::{self, Op};
-use crate::workload::{Figures, burst, event, fan_out, list, start};
+use crate::workload::{Figures, burst, event, fan_out, instances, list, start};
 use crate::{Run, limits, machine};
 
 /// A workload: how to run it on a fresh server.
@@ -17,6 +17,7 @@ enum Work {
     Event,
     FanOut { watchers: usize, connections: usize },
     Burst { watchers: usize, puts: usize },
+    Instances { instances: usize },
     List { keys: usize },
     Start,
 }
@@ -67,6 +68,12 @@ const ROWS: &[Row] = &[
         section: "Burst: one writer at full speed, 64 in flight",
         name: "burst, 1,000 watchers",
         work: Work::Burst { watchers: 1_000, puts: 2_048 },
+        limit: None,
+    },
+    Row {
+        section: "Instances, a lease of 10 s each, kept alive by one client",
+        name: "10,000 instances",
+        work: Work::Instances { instances: 10_000 },
         limit: None,
     },
     Row { section: "List", name: "list 100,000 keys", work: Work::List { keys: 100_000 }, limit: None },
@@ -121,6 +128,7 @@ async fn turn(run: &Run, system: System, work: Work) -> anyhow::Result<Figures> 
         Work::Event => event::run(system, &server, run.seconds).await,
         Work::FanOut { watchers, connections } => fan_out::run(system, &server, watchers, connections).await,
         Work::Burst { watchers, puts } => burst::run(system, &server, watchers, puts).await,
+        Work::Instances { instances } => instances::run(system, &server, instances).await,
         Work::List { keys } => list::run(system, &server, keys).await,
         Work::Start => start::run(system, &server).await,
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use crate::asked::{self, Measured};
 use crate::workload::Figures;
 
 /// The figures of one workload: every run of every system.
@@ -66,6 +67,11 @@ impl Page {
              only.\n",
             self.machine, self.rounds, self.seconds
         );
+        let medians = self
+            .sections
+            .iter()
+            .flat_map(|section| section.medians().map(|(system, figures)| ((section.workload, system), figures)));
+        page.push_str(&asked::table(&Measured(medians.collect()), show));
         let mut title = "";
         let mut columns: Vec<&str> = Vec::new();
         for section in &self.sections {

@@ -23,6 +23,10 @@ impl System {
         }
     }
 
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        [Self::Hither, Self::Etcd].into_iter().find(|system| system.name() == name)
+    }
+
     pub(crate) fn start(self, run: &crate::Run) -> anyhow::Result<Server> {
         match self {
             Self::Hither => Server::hither(&run.hither),
@@ -46,17 +50,30 @@ pub(crate) enum Watcher {
     Etcd(Box<etcd_client::WatchStream>),
 }
 
+/// A lease that is kept alive.
+#[expect(dead_code, reason = "held, not used")]
+pub(crate) enum Held {
+    Hither(hither::Lease),
+    #[cfg(feature = "etcd")]
+    Etcd(tokio::task::JoinHandle<()>),
+}
+
 impl Connection {
     /// A new connection of its own.
     pub(crate) async fn open(system: System, server: &Server) -> anyhow::Result<Self> {
+        Self::at(system, &server.address, server.home.path()).await
+    }
+
+    /// The same, of a server that another process has started.
+    pub(crate) async fn at(system: System, address: &str, home: &Path) -> anyhow::Result<Self> {
         match system {
-            System::Hither => Ok(Self::Hither(hither(&server.address, server.home.path()).await?)),
+            System::Hither => Ok(Self::Hither(hither(address, home).await?)),
             #[cfg(feature = "etcd")]
             System::Etcd => {
                 let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
                 loop {
                     // etcd says nothing when it is ready, so it is asked until it answers.
-                    let client = etcd_client::Client::connect([&server.address], None).await;
+                    let client = etcd_client::Client::connect([address], None).await;
                     let answered = match client {
                         Ok(mut client) => client.status().await.map(|_| client),
                         Err(error) => Err(error),
@@ -92,6 +109,42 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Writes a key that lives as long as a lease of its own, which is kept alive until the process ends.
+    pub(crate) async fn hold(&mut self, key: &str, value: &[u8], ttl: Duration) -> anyhow::Result<Held> {
+        match self {
+            Self::Hither(client) => {
+                let lease = client.lease(ttl).await?;
+                client.put(key, value.to_vec()).lease(lease.id()).await?;
+                Ok(Held::Hither(lease))
+            }
+            #[cfg(feature = "etcd")]
+            Self::Etcd(client) => {
+                let seconds = ttl.as_secs().try_into()?;
+                let lease = client.lease_grant(seconds, None).await?.id();
+                client.put(key, value, Some(etcd_client::PutOptions::new().with_lease(lease))).await?;
+                let (mut keeper, mut answers) = client.lease_keep_alive(lease).await?;
+                // As its clients do: three times in each time to live.
+                Ok(Held::Etcd(tokio::spawn(async move {
+                    while keeper.keep_alive().await.is_ok() && answers.message().await.is_ok() {
+                        tokio::time::sleep(ttl / 3).await;
+                    }
+                })))
+            }
+        }
+    }
+
+    /// Whether any key has this prefix.
+    pub(crate) async fn has(&mut self, prefix: &str) -> anyhow::Result<bool> {
+        match self {
+            Self::Hither(client) => Ok(!client.range(KeyRange::prefix(prefix)).limit(1).await?.entries.is_empty()),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(client) => {
+                let options = etcd_client::GetOptions::new().with_prefix().with_limit(1);
+                Ok(!client.get(prefix, Some(options)).await?.kvs().is_empty())
+            }
+        }
     }
 
     /// Every key with this prefix; returns how many.

@@ -4,6 +4,7 @@ pub(crate) mod burst;
 pub(crate) mod closed_loop;
 pub(crate) mod event;
 pub(crate) mod fan_out;
+pub(crate) mod instances;
 pub(crate) mod list;
 pub(crate) mod start;
 
