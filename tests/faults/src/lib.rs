@@ -7,5 +7,10 @@
 pub mod disk;
 pub mod full;
 pub mod ledger;
+pub mod machine;
 pub mod power;
 pub mod report;
+pub mod soak;
+pub mod stalled;
+pub mod storm;
+pub mod stranger;

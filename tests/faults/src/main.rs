@@ -34,6 +34,36 @@ enum Fault {
         #[arg(long, default_value_t = 90)]
         seconds: u64,
     },
+    /// Kills the server of very many clients and starts it again.
+    Storm {
+        /// How many.
+        #[arg(long, default_value_t = 10_000)]
+        clients: usize,
+        /// How many of them hold a lease.
+        #[arg(long, default_value_t = 1_000)]
+        holders: usize,
+    },
+    /// A long mixed load, under which nothing may grow.
+    Soak {
+        /// How long.
+        #[arg(long, default_value_t = 30.0)]
+        minutes: f64,
+    },
+    /// Watchers that never read, among many that do.
+    Stalled {
+        /// All of them.
+        #[arg(long, default_value_t = 1_000)]
+        watchers: usize,
+        /// Those who never read.
+        #[arg(long, default_value_t = 50)]
+        stalled: usize,
+        /// Writes per second, of 1 KiB.
+        #[arg(long, default_value_t = 100)]
+        rate: u32,
+        /// How long.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -41,6 +71,9 @@ async fn main() -> anyhow::Result<()> {
     match Arguments::parse().fault {
         Fault::PowerLoss { rounds, seed, without_sync } => power_loss(rounds, seed, without_sync).await,
         Fault::DiskFull { seconds } => disk_full(Duration::from_secs(seconds)).await,
+        Fault::Storm { clients, holders } => storm(clients, holders).await,
+        Fault::Soak { minutes } => soak(minutes).await,
+        Fault::Stalled { watchers, stalled, rate, seconds } => stall(watchers, stalled, rate, seconds).await,
     }
 }
 
@@ -73,4 +106,59 @@ async fn disk_full(full_for: Duration) -> anyhow::Result<()> {
     let heals = figures.healed_after < Duration::from_secs(10);
     report.row("puts taken again after room was made", "10 s", ms(figures.healed_after), heals);
     report.print("A full disk of 512 MiB")
+}
+
+async fn storm(clients: usize, holders: usize) -> anyhow::Result<()> {
+    let figures = hither_faults::storm::run(clients, holders).await?;
+    let mut report = Report::default();
+    let seconds = |time: Duration| format!("{:.1} s", time.as_secs_f64());
+    let most = figures.most_back <= Duration::from_secs(20);
+    report.row("95 of 100 are back", "20 s", seconds(figures.most_back), most);
+    let all = figures.all_back <= Duration::from_secs(60);
+    report.row("all are back", "60 s", seconds(figures.all_back), all);
+    let lost = format!("{} of {}", figures.leases_lost, figures.leases);
+    report.row("leases lost", 0, lost, figures.leases_lost == 0);
+    report.row("greetings a second, at most", "paced", figures.per_second_max, true);
+    let server = format!("{:.0} MiB, {} of processor", figures.server_mib, seconds(figures.server_processor));
+    report.row("the server with everybody back", "600 MiB", server, figures.server_mib <= 600.0);
+    report.row("the clients' process", "-", format!("{:.0} MiB", figures.clients_mib), true);
+    report.print(&format!("{} clients come back after kill -9", figures.clients))
+}
+
+async fn soak(minutes: f64) -> anyhow::Result<()> {
+    let figures = hither_faults::soak::run(minutes).await?;
+    let mut report = Report::default();
+    // What a run this short can tell: noise over a few minutes looks like megabytes in an hour.
+    let slack = (30.0 / minutes).max(1.0);
+    let (memory, level) = figures.growth(|usage| usage.memory_mib);
+    let asked = 4.0 * slack;
+    let measured = format!("{memory:+.2} MiB/h at {level:.0} MiB");
+    report.row("memory", format!("< {asked:.0} MiB/h"), measured, memory < asked);
+    for (what, of) in [
+        ("threads", (|usage| usage.threads) as fn(&hither_faults::machine::Usage) -> f64),
+        ("descriptors", |usage| usage.descriptors),
+    ] {
+        let (slope, level) = figures.growth(of);
+        let asked = 2.0 * slack;
+        report.row(what, format!("< {asked:.0}/h"), format!("{slope:+.2}/h at {level:.1}"), slope < asked);
+    }
+    let load = format!("{} operations, {} events", figures.operations, figures.events);
+    report.row("load", "mixed", load, true);
+    report.print(&format!("{minutes} minutes of mixed load"))
+}
+
+async fn stall(watchers: usize, stalled: usize, rate: u32, seconds: u64) -> anyhow::Result<()> {
+    let figures = hither_faults::stalled::run(watchers, stalled, rate, seconds).await?;
+    let mut report = Report::default();
+    let ms = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
+    let latency = format!("{}, median {}", ms(figures.latency.1), ms(figures.latency.0));
+    let holds = figures.latency.1 < Duration::from_millis(100);
+    report.row("write to event at those who read, 99 of 100", "100 ms", latency, holds);
+    let grown = format!("{:.1} MiB", figures.grown_mib);
+    report.row("memory beyond that with all watches open", "150 MiB", grown, figures.grown_mib < 150.0);
+    let late = format!("{:.1} MiB", figures.grown_late_mib);
+    report.row("of which in the second half", "flat", late, figures.grown_late_mib < 16.0);
+    let told = format!("{} events of {} writes", figures.delivered, figures.writes);
+    report.row("told", "all", told, true);
+    report.print(&format!("{stalled} of {watchers} watchers never read"))
 }

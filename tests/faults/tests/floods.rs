@@ -1,0 +1,135 @@
+//! Very much of something, from clients with a good certificate: those beside them hardly notice.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use hither::Client;
+use hither_faults::machine::usage;
+use hither_faults::stalled;
+use hither_protocol::ALPN_CLIENT;
+use hither_protocol::error::CloseCode;
+use hither_tests::node::Node;
+use hither_tests::raw::{Certificates, Raw};
+use hither_tests::wait::{until, within};
+use tokio::task::JoinHandle;
+
+const STREAMS: usize = 10_000;
+/// Floods and reconnections of those who were closed for one.
+const FLOODS: usize = 20;
+const PROMPT: Duration = Duration::from_secs(60);
+/// For a call of somebody else meanwhile, on a machine that runs other tests too.
+const NEIGHBOUR: Duration = Duration::from_secs(2);
+/// What the server may have grown by once it is over.
+const GROWTH_MIB: f64 = 64.0;
+
+/// Somebody who goes on with their work.
+struct Neighbour {
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<anyhow::Result<Vec<Duration>>>,
+    client: Client,
+}
+
+impl Neighbour {
+    async fn of(node: &Node) -> anyhow::Result<Self> {
+        let client = node.client().connect().await?;
+        client.put("n/warm", "").await?;
+        let stop = Arc::<AtomicBool>::default();
+        let task = tokio::spawn(work(client.clone(), stop.clone()));
+        Ok(Self { stop, task, client })
+    }
+
+    /// How long 99 of 100 of their calls took at most.
+    async fn unharmed(self) -> anyhow::Result<Duration> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut took = within("the neighbour ends", PROMPT, self.task).await??;
+        took.sort();
+        assert_eq!(self.client.metrics().reconnects, 0, "a neighbour lost its connection");
+        let p99 = took[(took.len() - 1) * 99 / 100];
+        assert!(p99 < NEIGHBOUR, "{p99:?} for 99 of 100 of {} calls", took.len());
+        Ok(p99)
+    }
+}
+
+async fn work(client: Client, stop: Arc<AtomicBool>) -> anyhow::Result<Vec<Duration>> {
+    let mut took = Vec::new();
+    while took.is_empty() || !stop.load(Ordering::Relaxed) {
+        let start = Instant::now();
+        client.put("n/key", "value").await?;
+        took.push(start.elapsed());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    Ok(took)
+}
+
+async fn settles(node: &Node, before: f64) {
+    until("the server's memory comes back", PROMPT, async || {
+        (usage(node.id()).ok()?.memory_mib < before + GROWTH_MIB).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_streams_of_one_byte_are_held_back_and_given_up() -> anyhow::Result<()> {
+    let node = Node::start().await;
+    let neighbour = Neighbour::of(&node).await?;
+    let before = usage(node.id())?.memory_mib;
+    let raw = Raw::connect(node.addr(), ALPN_CLIENT, &Certificates::of(node.home())).await?;
+    let _lanes = raw.greet().await;
+    let connection = raw.connection().clone();
+    let flood = tokio::spawn(async move {
+        let mut held = Vec::new();
+        for _ in 0..STREAMS {
+            let Ok((mut send, receive)) = connection.open_bi().await else { break };
+            if send.write_all(&[1]).await.is_err() {
+                break;
+            }
+            held.push((send, receive));
+        }
+        held.len()
+    });
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let most = usage(node.id())?.memory_mib;
+    assert!(!flood.is_finished() || !raw.is_open(), "ten thousand streams were granted at once");
+    flood.abort();
+    println!("p99 beside ten thousand streams: {:?}, {:.1} MiB more", neighbour.unharmed().await?, most - before);
+    assert!(most < before + GROWTH_MIB, "from {before} to {most} MiB");
+    drop(raw);
+    settles(&node, before).await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_are_opened_and_reset_end_the_connection_again_and_again() -> anyhow::Result<()> {
+    let node = Node::start().await;
+    let neighbour = Neighbour::of(&node).await?;
+    let before = usage(node.id())?.memory_mib;
+    let certificates = Certificates::of(node.home());
+    let mut opened = 0_u64;
+    for _ in 0..FLOODS {
+        let raw = Raw::connect(node.addr(), ALPN_CLIENT, &certificates).await?;
+        let _lanes = raw.greet().await;
+        within("the server has enough of it", PROMPT, async {
+            while let Ok((mut send, mut receive)) = raw.connection().open_bi().await {
+                let _ = send.write_all(&[1]).await;
+                let _ = (send.reset(1_u32.into()), receive.stop(1_u32.into()));
+                opened += 1;
+            }
+        })
+        .await;
+        assert_eq!(raw.closed().await, Some(CloseCode::ExcessiveErrors));
+    }
+    println!("p99 beside {opened} streams that were reset: {:?}", neighbour.unharmed().await?);
+    settles(&node, before).await;
+    Ok(())
+}
+
+/// The long form has a thousand: `hither-faults stalled`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watchers_that_never_read_cost_little_and_nobody_else_anything() -> anyhow::Result<()> {
+    let figures = stalled::run(100, 20, 50, 4).await?;
+    println!("{figures:?}");
+    assert!(figures.latency.1 < NEIGHBOUR, "{:?}", figures.latency);
+    assert!(figures.grown_mib < GROWTH_MIB, "{} MiB", figures.grown_mib);
+    Ok(())
+}
