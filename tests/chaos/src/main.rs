@@ -10,6 +10,7 @@ mod judge;
 mod ledger;
 #[cfg(feature = "planted")]
 mod planted;
+mod sim;
 mod verdict;
 
 use std::process::ExitCode;
@@ -27,6 +28,8 @@ struct Args {
 enum Command {
     /// Watches lose nothing, repeat nothing and tear nothing, whatever is cut, killed and forgotten.
     Exact(exact::Options),
+    /// The same over a simulation: many seeds in seconds, each the same every time.
+    Sim(sim::Options),
     /// Every planted bug is caught: runs `exact` against `hither-planted` once for each.
     #[cfg(feature = "planted")]
     Planted(planted::Options),
@@ -35,6 +38,7 @@ enum Command {
 fn main() -> ExitCode {
     match Args::parse().command {
         Command::Exact(options) => exact::run(&options),
+        Command::Sim(options) => sim::run(&options),
         #[cfg(feature = "planted")]
         Command::Planted(options) => planted::run(&options),
     }

@@ -1,8 +1,9 @@
 //! The checker checked: each planted bug must be found, and for what it is; without one, nothing must be found.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hither_protocol::planted::{Bug, VARIABLE};
 
@@ -10,6 +11,8 @@ use crate::finding::Kind;
 
 /// Runs in which a bug must be found.
 const SEEDS: u64 = 3;
+/// Seeds of the simulation in which a bug must be found.
+const SIMULATED: &str = "60";
 
 /// How each bug is looked for.
 #[derive(Clone, Debug, clap::Args)]
@@ -45,69 +48,82 @@ const fn expected(bug: Bug) -> &'static [Kind] {
     }
 }
 
-/// Runs the checker once with each bug, and once with none.
+/// Runs the checker with each bug, and once with none: the simulation, then real processes.
 pub(crate) fn run(options: &Options) -> ExitCode {
-    let Ok(checker) = std::env::current_exe() else { return ExitCode::FAILURE };
+    match try_all(options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("the checker does not run: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn try_all(options: &Options) -> io::Result<bool> {
+    let checker = std::env::current_exe()?;
     let server = options.server.clone().unwrap_or_else(|| checker.with_file_name("hither-planted"));
-    let bugs = Bug::ALL.into_iter().map(Some).chain([None]);
     let name = |bug: Option<Bug>| bug.map_or("none", Bug::name);
+    let bugs = Bug::ALL.into_iter().map(Some).chain([None]);
     let mut passed = true;
     for bug in bugs.filter(|bug| options.only.as_ref().is_none_or(|only| only == name(*bug))) {
-        let begun = Instant::now();
-        let mut trial = Trial::default();
+        let mut command = Command::new(&checker);
+        command.args(["sim", "--seeds", SIMULATED, "--seed", &options.seed.to_string()]);
+        passed &= Trial::of(bug, &mut command)?.report(name(bug), "simulated");
+
         // A bug that needs an unlucky moment gets several. Without a bug, one run is enough.
         let seeds = if bug.is_some() { SEEDS } else { 1 };
+        let mut trial = None;
         for seed in options.seed..options.seed + seeds {
-            trial = match try_once(&checker, &server, bug, seed, options.seconds) {
-                Ok(trial) => trial,
-                Err(error) => {
-                    eprintln!("the checker does not run: {error}");
-                    return ExitCode::FAILURE;
-                }
-            };
-            if trial.right {
+            let mut command = Command::new(&checker);
+            command.args(["exact", "--cuts", "60", "--kills", "6", "--seed", &seed.to_string()]);
+            command.args(["--seconds", &options.seconds.to_string()]).env("HITHER_BIN", &server);
+            if trial.insert(Trial::of(bug, &mut command)?).right {
                 break;
             }
         }
-        let verdict = match (trial.right, bug) {
+        passed &= trial.is_some_and(|trial| trial.report(name(bug), "real"));
+    }
+    Ok(passed)
+}
+
+/// What came of one run.
+struct Trial {
+    bug: Option<Bug>,
+    right: bool,
+    finding: String,
+    said: String,
+    took: Duration,
+}
+
+impl Trial {
+    fn of(bug: Option<Bug>, command: &mut Command) -> io::Result<Self> {
+        let begun = Instant::now();
+        let output = command.env(VARIABLE, bug.map_or("none", Bug::name)).output()?;
+        let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let begins = |line: &str, kind: &Kind| line.starts_with(&format!("{kind:?}: "));
+        let finding = said.lines().find(|line| Kind::ALL.iter().any(|kind| begins(line, kind)));
+        let right = match (bug, finding) {
+            (Some(bug), Some(line)) => expected(bug).iter().any(|kind| begins(line, kind)),
+            (Some(_), None) => false,
+            (None, _) => output.status.success(),
+        };
+        let finding = finding.unwrap_or("-").to_owned();
+        said.push_str(&String::from_utf8_lossy(&output.stderr));
+        Ok(Self { bug, right, finding, said, took: begun.elapsed() })
+    }
+
+    /// Says what came of it; returns whether it is as it must be.
+    fn report(&self, name: &str, world: &str) -> bool {
+        let verdict = match (self.right, self.bug) {
             (true, Some(_)) => "caught",
             (true, None) => "exact",
             (false, _) => "NOT AS IT MUST BE",
         };
-        let took = begun.elapsed().as_secs_f64();
-        println!("{:<24}{verdict:<20}{took:>4.0} s  {}", name(bug), trial.finding);
-        if !trial.right {
-            println!("{}", trial.said);
+        println!("{name:<24}{world:<12}{verdict:<20}{:>4.0} s  {}", self.took.as_secs_f64(), self.finding);
+        if !self.right {
+            println!("{}", self.said);
         }
-        passed &= trial.right;
+        self.right
     }
-    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// What came of one run.
-#[derive(Default)]
-struct Trial {
-    right: bool,
-    finding: String,
-    said: String,
-}
-
-fn try_once(checker: &Path, server: &Path, bug: Option<Bug>, seed: u64, seconds: u64) -> std::io::Result<Trial> {
-    let output = Command::new(checker)
-        .args(["exact", "--seconds", &seconds.to_string(), "--seed", &seed.to_string(), "--cuts", "60", "--kills", "6"])
-        .env(VARIABLE, bug.map_or("none", Bug::name))
-        .env("HITHER_BIN", server)
-        .output()?;
-    let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let begins = |line: &str, kind: &Kind| line.starts_with(&format!("{kind:?}: "));
-    let finding = said.lines().find(|line| Kind::ALL.iter().any(|kind| begins(line, kind)));
-    let right = match bug {
-        Some(bug) => {
-            !output.status.success() && finding.is_some_and(|line| expected(bug).iter().any(|kind| begins(line, kind)))
-        }
-        None => output.status.success(),
-    };
-    let finding = finding.unwrap_or("-").to_owned();
-    said.push_str(&String::from_utf8_lossy(&output.stderr));
-    Ok(Trial { right, finding, said })
 }

@@ -43,7 +43,17 @@ struct Trial<'a> {
     claims: BTreeMap<Revision, usize>,
     /// Where requests took effect.
     seen: BTreeMap<usize, Revision>,
+    /// Revisions that only a request whose outcome is unknown can explain.
+    nobodys: Vec<Nobodys>,
     found: Writes,
+}
+
+/// A revision that no writer knows to be its own.
+struct Nobodys {
+    /// The requests that may have made it.
+    by: Vec<usize>,
+    /// What is wrong if none did.
+    finding: Finding,
 }
 
 impl<'a> Trial<'a> {
@@ -56,7 +66,8 @@ impl<'a> Trial<'a> {
             _ => None,
         };
         let claims = ops.iter().enumerate().filter_map(claim).collect();
-        Self { history, ops, leases, state, claims, seen: BTreeMap::new(), found: Writes::default() }
+        let nobodys = Vec::new();
+        Self { history, ops, leases, state, claims, nobodys, seen: BTreeMap::new(), found: Writes::default() }
     }
 
     /// Finds who made a revision, and holds it to what they asked for.
@@ -75,7 +86,10 @@ impl<'a> Trial<'a> {
         }
         match by {
             Some(place) => self.try_request(revision, step, place),
-            None => self.try_nobodys(revision, step),
+            None => {
+                self.try_nobodys(revision, step);
+                Ok(())
+            }
         }
     }
 
@@ -114,19 +128,27 @@ impl<'a> Trial<'a> {
 
     /// A revision that no request says is its own: leases that ended, standings that changed, or a deletion whose
     /// writer does not know what came of it.
-    fn try_nobodys(&mut self, revision: Revision, step: &Step) -> Result<(), Finding> {
+    fn try_nobodys(&mut self, revision: Revision, step: &Step) {
         if step.events.iter().all(|event| matches!(event, Event::Liveness { .. })) {
-            return Ok(());
+            return;
         }
-        let open = |(place, op): &(usize, &Op)| {
-            matches!(op.outcome, Outcome::Unknown | Outcome::Pending)
-                && !matches!(op.plan, Plan::Write { .. })
-                && !self.seen.contains_key(place)
-                && self.differs(step, &op.plan).is_none()
-        };
-        if let Some((place, _)) = self.ops.iter().enumerate().find(open) {
-            return self.try_request(revision, step, place);
+        match self.try_end_of_leases(revision, step) {
+            Ok(()) => self.found.expiries += 1,
+            Err(finding) => {
+                let may_be = |(place, op): (usize, &Op)| {
+                    let open = matches!(op.outcome, Outcome::Unknown | Outcome::Pending);
+                    let may_be =
+                        open && !matches!(op.plan, Plan::Write { .. }) && self.differs(step, &op.plan).is_none();
+                    may_be.then_some(place)
+                };
+                let by = self.ops.iter().enumerate().filter_map(may_be).collect();
+                self.nobodys.push(Nobodys { by, finding });
+            }
         }
+    }
+
+    /// Whether leases ended here, in their time.
+    fn try_end_of_leases(&self, revision: Revision, step: &Step) -> Result<(), Finding> {
         let ended: BTreeSet<LeaseId> =
             step.events.iter().filter_map(|event| self.state.get(event.key()?)?.lease).collect();
         if let Some(flaw) = self.is_not_the_end_of(&ended, step) {
@@ -142,7 +164,6 @@ impl<'a> Trial<'a> {
                 return Err(self.flaw(Kind::Early, revision, &what));
             }
         }
-        self.found.expiries += 1;
         Ok(())
     }
 
@@ -204,6 +225,14 @@ impl<'a> Trial<'a> {
     }
 
     fn finish(mut self) -> Result<Writes, Finding> {
+        // Each request explains one revision at most: looked for as a matching, since several may explain the same.
+        let mut made: BTreeMap<usize, usize> = BTreeMap::new();
+        for (place, nobodys) in self.nobodys.iter().enumerate() {
+            if !explain(&self.nobodys, place, &mut made, &mut BTreeSet::new()) {
+                return Err(nobodys.finding.clone());
+            }
+        }
+        self.found.unknown_done += made.len() as u64;
         self.found.requests = self.ops.len() as u64;
         for (place, op) in self.ops.iter().enumerate() {
             let is_seen = self.seen.contains_key(&place);
@@ -212,7 +241,9 @@ impl<'a> Trial<'a> {
                     let what = format!("{} was acknowledged at this revision: {:?}", OpId::at(place), op.plan);
                     return Err(self.flaw(Kind::Lost, revision, &what));
                 }
-                Outcome::Unknown | Outcome::Pending if !is_seen => self.found.unknown_lost += 1,
+                Outcome::Unknown | Outcome::Pending if !is_seen && !made.contains_key(&place) => {
+                    self.found.unknown_lost += 1
+                }
                 _ => {}
             }
         }
@@ -224,6 +255,17 @@ impl<'a> Trial<'a> {
         let has = events.unwrap_or_else(|| format!("nothing: it ends at {}", self.history.head()));
         Finding::new(kind, "the writers", format!("{what}\n  history has at {revision}: {has}"))
     }
+}
+
+/// Finds a request for a revision, and another for the one that has it now if that is needed.
+fn explain(nobodys: &[Nobodys], place: usize, made: &mut BTreeMap<usize, usize>, asked: &mut BTreeSet<usize>) -> bool {
+    nobodys[place].by.iter().any(|by| {
+        let free = asked.insert(*by) && made.get(by).copied().is_none_or(|other| explain(nobodys, other, made, asked));
+        if free {
+            made.insert(*by, place);
+        }
+        free
+    })
 }
 
 /// Who wrote the values of a revision, if it has any; none in it if that is nobody known.
