@@ -30,6 +30,8 @@ const CLIENTS: usize = 5;
 const TURNS: usize = 2_500;
 /// Turns within which all comes to rest.
 const CALM: usize = 20_000;
+/// Seeds in which everything happens.
+const ENOUGH: u64 = 20;
 /// Longest time that passes at once: the lessor takes a second for a stop of the process.
 const NAP_MS: u64 = 300;
 
@@ -60,7 +62,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         }
     }
     println!("{all}");
-    if let Some(what) = all.missing() {
+    if let Some(what) = all.missing().filter(|_| options.seeds >= ENOUGH) {
         println!("Idle: the simulation: no {what}, so that nothing is proved");
         return ExitCode::FAILURE;
     }
@@ -231,7 +233,7 @@ impl Sim {
             (0, _) | (_, None) => {
                 let ttl = Duration::from_millis(self.rng.random_range(2_000..6_000));
                 let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-                let kind = if self.rng.random_bool(0.3) { LeaseKind::Bound } else { LeaseKind::Ttl };
+                let kind = if self.rng.random_bool(0.6) { LeaseKind::Bound } else { LeaseKind::Ttl };
                 let id = self.clients[which].call(LeaseGrant { ttl_ms, kind }.into(), self.now);
                 // Of one that is bound to a session only the server knows when it was last heard of.
                 let ttl = if kind == LeaseKind::Bound { Duration::ZERO } else { ttl };
