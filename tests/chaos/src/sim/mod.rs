@@ -93,6 +93,8 @@ struct Sim {
     ledger: Ledger,
     asked: BTreeMap<(usize, u64), Asked>,
     leases: Vec<Granted>,
+    /// The highest floor there was.
+    floor: Revision,
     figures: Figures,
 }
 
@@ -118,7 +120,7 @@ impl Sim {
         let (ledger, figures) = (Ledger::default(), Figures::default());
         let (asked, leases) = (BTreeMap::new(), Vec::new());
         let server = Server::new(config, now);
-        Self { rng, begun, now, server, clients, truth, ledger, asked, leases, figures }
+        Self { rng, begun, now, server, clients, truth, ledger, asked, leases, floor: Revision::ZERO, figures }
     }
 
     fn play(mut self) -> Result<Figures, Finding> {
@@ -163,6 +165,7 @@ impl Sim {
 
     fn crash(&mut self) {
         self.figures.crashes += 1;
+        self.floor = self.floor.max(self.server.floor());
         for client in &mut self.clients {
             client.cut(&mut self.server, self.now);
         }
@@ -276,6 +279,7 @@ impl Sim {
                     Told::Answered(id, outcome) => self.answered(which, id, &outcome),
                     Told::Opened(id, revision) => self.judge(which, id, |watched, _| watched.opened(revision))?,
                     Told::Update(id, update) => {
+                        self.has_a_reason(which, id, &update)?;
                         self.judge(which, id, |watched, history| watched.told(history, &update))?;
                     }
                     Told::Ended(id, why) => {
@@ -285,6 +289,20 @@ impl Sim {
             }
         }
         Ok(())
+    }
+
+    /// A reset only comes if history after the watch's position was forgotten.
+    fn has_a_reason(&mut self, which: usize, id: u64, update: &Update) -> Result<(), Finding> {
+        // A process that died may have forgotten more than the one after it.
+        self.floor = self.floor.max(self.server.floor());
+        let Some(watched) = self.clients[which].watches.get(&id) else { return Ok(()) };
+        match &watched.judge {
+            Some(judge) if update.kind == UpdateKind::Reset && judge.position() >= self.floor => {
+                let what = format!("a reset from {}, though history reaches back to {}", judge.position(), self.floor);
+                Err(Finding::new(Kind::Difference, format!("client {which}, {}", watched.name()), what))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn record(&mut self) -> Result<(), Finding> {

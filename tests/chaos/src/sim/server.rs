@@ -364,6 +364,11 @@ impl Server {
         }
     }
 
+    /// Watches that were at this revision or later never had a reason for a reset.
+    pub(super) fn floor(&self) -> Revision {
+        self.hub.floor()
+    }
+
     /// Whether nothing is on its way into the log.
     pub(super) fn is_idle(&self) -> bool {
         self.proposed.is_empty()
