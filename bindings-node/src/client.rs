@@ -7,7 +7,7 @@ use napi_derive::napi;
 
 use crate::hear;
 use crate::port::{Port, Queue, value};
-use crate::runtime::runtime;
+use crate::runtime;
 use crate::tell;
 
 /// Settings of a client to come; see `ConnectOptions` in TypeScript.
@@ -29,7 +29,7 @@ pub(crate) struct Settings {
 
 impl Settings {
     fn into_builder(self) -> Result<ClientBuilder, Error> {
-        let mut builder = Client::builder().agent(self.agent).runtime(runtime().handle().clone());
+        let mut builder = Client::builder().agent(self.agent).runtime(runtime::runtime().handle().clone());
         if let Some(url) = self.url {
             builder = builder.url(url);
         }
@@ -92,11 +92,17 @@ impl NativeClient {
     #[napi(catch_unwind)]
     pub fn states(&self, call: u32) {
         let (mut states, queue) = (self.client.states(), Arc::clone(&self.queue));
-        let mut told = states.current();
-        self.queue.run(call, async move {
-            while told != SessionState::Closed {
+        let mut last = states.current();
+        let mut told = runtime::follow(|tell| async move {
+            while last != SessionState::Closed {
                 let Some(state) = states.changed().await else { break };
-                told = state;
+                last = state;
+                // Who no longer reads has ended this.
+                let _ = tell.send(state);
+            }
+        });
+        self.queue.run(call, async move {
+            while let Some(state) = told.recv().await {
                 queue.note(call, value(state.as_str()));
             }
             Ok(value(SessionState::Closed.as_str()))

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use crate::client::NativeClient;
 use crate::hear::{self, invalid};
 use crate::port::{Queue, value};
+use crate::runtime;
 use crate::tell;
 
 /// What to register; see `RegisterOptions` in TypeScript.
@@ -154,15 +155,22 @@ impl NativeRegistered {
     pub fn follow(&self, call: u32) {
         let Some(registered) = self.kept.lock().clone() else { return };
         let queue = Arc::clone(&self.queue);
-        self.queue.run(call, async move {
+        let mut told = runtime::follow(|tell| async move {
             loop {
                 registered.lost().await;
-                queue.note(call, value(true));
+                // Who no longer reads has ended this.
+                let _ = tell.send(true);
                 if !registered.found().await {
-                    return Ok(value(tell::NOTHING));
+                    return;
                 }
-                queue.note(call, value(false));
+                let _ = tell.send(false);
             }
+        });
+        self.queue.run(call, async move {
+            while let Some(lost) = told.recv().await {
+                queue.note(call, value(lost));
+            }
+            Ok(value(tell::NOTHING))
         });
     }
 
