@@ -55,16 +55,18 @@ async function hither(address, options = {}) {
   const client = await connect(address, options);
   return {
     /** A client whose watches have a stream each, where identical ones share one unless told not to. */
-    alone: () => hither(address, { shareWatches: false }),
+    alone: () => hither(address, { options: { share_watches: "false" } }),
     get: (number) => client.kv.get(`bench/${number}`),
     put: (number) => client.kv.put(`bench/${number}`, VALUE),
     record: (number) => client.kv.put("watched", VALUE),
+    /** With the state first, as it is unless told otherwise: only such watches can share a stream. */
     async watch() {
-      const updates = await client.watch("watched", { start: "now" });
+      const before = (await client.kv.get("watched"))?.modRevision ?? 0n;
+      const updates = await client.watch("watched").opened;
       return async () => {
         let seen = 0;
         for await (const update of updates) {
-          for (const event of update.events) seen += event.entry.value.length > 0 ? 1 : 0;
+          for (const event of update.events) seen += event.revision > before && event.entry.value.length > 0 ? 1 : 0;
           if (seen === PUTS) return;
         }
       };

@@ -9,6 +9,7 @@
     allow(dead_code, reason = "where nothing is registered with Node, nobody uses what is to be registered")
 )]
 
+mod batch;
 mod client;
 mod hear;
 mod kv;

@@ -266,7 +266,15 @@ impl std::fmt::Debug for Queue {
 
 /// An outcome that needs the environment to become a value.
 pub(crate) fn later(make: impl for<'env> FnOnce(&'env Env) -> napi::Result<Unknown<'env>> + Send + 'static) -> Tell {
-    Tell { weight: 0, make: Box::new(make) }
+    heavy(0, make)
+}
+
+/// The same, that takes as long as so many events.
+pub(crate) fn heavy(
+    weight: usize,
+    make: impl for<'env> FnOnce(&'env Env) -> napi::Result<Unknown<'env>> + Send + 'static,
+) -> Tell {
+    Tell { weight, make: Box::new(make) }
 }
 
 /// An outcome that is a value.

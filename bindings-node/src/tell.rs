@@ -5,14 +5,12 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hither::{Entry, Error, Event, Key, LeaseId, Previous, Update};
+use hither::{Entry, Error, Key, LeaseId};
 use napi::Env;
 use napi::bindgen_prelude::{BufferSlice, Null, ToNapiValue, Undefined, Unknown};
 
-use crate::port::{Tell, later};
-
 /// From here on a value is handed over as it is; below it, copying into JavaScript's heap is cheaper.
-const EXTERNAL_MIN: usize = 4 << 10;
+pub(crate) const EXTERNAL_MIN: usize = 4 << 10;
 
 /// A value on its way to JavaScript, which may write to it: so it must be nobody else's.
 #[derive(Debug)]
@@ -36,7 +34,7 @@ impl From<Bytes> for Value {
 }
 
 impl Value {
-    fn tell(self, env: &Env) -> napi::Result<Unknown<'_>> {
+    pub(crate) fn tell(self, env: &Env) -> napi::Result<Unknown<'_>> {
         match self {
             Self::Small(bytes) => BufferSlice::copy_from(env, bytes)?.into_unknown(env),
             Self::Large(bytes) => BufferSlice::from_data(env, bytes)?.into_unknown(env),
@@ -110,88 +108,6 @@ pub(crate) fn milliseconds(time: Duration) -> f64 {
 /// A lease, as people and tools write it.
 pub(crate) fn lease(lease: Option<LeaseId>) -> Option<String> {
     lease.map(|lease| lease.to_string())
-}
-
-/// Updates of a watch: `[kind, revision, folded, events]` each.
-pub(crate) fn updates(updates: Vec<Update>) -> Tell {
-    let updates: Vec<_> = updates
-        .into_iter()
-        .map(|update| {
-            let events: Vec<_> = update.events.into_iter().map(ToldEvent::from).collect();
-            (update.kind.as_str(), update.revision.0, update.folded, events)
-        })
-        .collect();
-    later(move |env| {
-        let mut list = env.create_array(0)?;
-        for (kind, revision, folded, events) in updates {
-            let mut told = env.create_array(0)?;
-            for event in events {
-                told.insert(event.tell(env)?)?;
-            }
-            list.insert((kind, revision, folded, told).into_unknown(env)?)?;
-        }
-        list.into_unknown(env)
-    })
-}
-
-#[derive(Debug)]
-enum ToldEvent {
-    Put(Told, ToldPrevious),
-    Delete(Key, u64, ToldPrevious),
-    Liveness(String, &'static str, u64),
-}
-
-impl From<Event> for ToldEvent {
-    fn from(event: Event) -> Self {
-        match event {
-            Event::Put { entry, previous } => Self::Put(entry.into(), previous.into()),
-            Event::Delete { key, revision, previous } => Self::Delete(key, revision.0, previous.into()),
-            Event::Liveness { lease, state, revision } => Self::Liveness(lease.to_string(), state.as_str(), revision.0),
-        }
-    }
-}
-
-impl ToldEvent {
-    fn tell(self, env: &Env) -> napi::Result<Unknown<'_>> {
-        match self {
-            Self::Put(entry, previous) => ("put", entry.tell(env)?, previous.tell(env)?).into_unknown(env),
-            Self::Delete(key, revision, previous) => {
-                ("delete", self::key(env, &key)?, revision, previous.tell(env)?).into_unknown(env)
-            }
-            Self::Liveness(lease, state, revision) => ("liveness", lease, state, revision).into_unknown(env),
-        }
-    }
-}
-
-/// The entry before an event: undefined if nobody asked, null if there was none, `forgotten` if history is.
-#[derive(Debug)]
-enum ToldPrevious {
-    NotAsked,
-    None,
-    Entry(Box<Told>),
-    Forgotten,
-}
-
-impl From<Previous> for ToldPrevious {
-    fn from(previous: Previous) -> Self {
-        match previous {
-            Previous::NotAsked => Self::NotAsked,
-            Previous::None => Self::None,
-            Previous::Entry(entry) => Self::Entry(Box::new((*entry).into())),
-            Previous::Forgotten => Self::Forgotten,
-        }
-    }
-}
-
-impl ToldPrevious {
-    fn tell(self, env: &Env) -> napi::Result<Unknown<'_>> {
-        match self {
-            Self::NotAsked => NOTHING.into_unknown(env),
-            Self::None => Null.into_unknown(env),
-            Self::Entry(entry) => entry.tell(env),
-            Self::Forgotten => "forgotten".into_unknown(env),
-        }
-    }
 }
 
 /// `[number, applied, retry, detail, revision, leader, causes, noInstances]`

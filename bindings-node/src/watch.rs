@@ -1,22 +1,26 @@
 //! Watching keys. JavaScript pulls: what it has not asked for waits in the core, which is bounded and then asks the
 //! server to hold the rest.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
-use futures_util::FutureExt;
-use hither::{Error, Filter, KeyRange, Mode, Start, Update, Watch};
+use futures_util::StreamExt;
+use hither::{Error, Filter, KeyRange, Mode, Start, Watch};
 use napi::bindgen_prelude::BigInt;
 use napi_derive::napi;
-use tokio::sync::Mutex;
+use parking_lot::Mutex;
 
+use crate::batch::Batch;
 use crate::client::NativeClient;
 use crate::hear::{self, Range};
 use crate::port::{Queue, value};
-use crate::runtime;
 use crate::tell;
 
 /// Events handed over in one go, unless a single update has more: well under a millisecond of JavaScript's thread.
 const EVENTS_MAX: usize = 256;
+/// Bytes handed over in one go, unless a single update has more. Who keeps one value keeps them all.
+const BYTES_MAX: usize = 64 << 10;
 
 /// What a watch is to be; see `WatchOptions` in TypeScript.
 #[napi(object, object_to_js = false)]
@@ -86,26 +90,24 @@ struct Open {
 
 impl Open {
     /// Waits for an update, and takes those that are there with it. None at the end.
-    async fn take(&mut self) -> Result<Vec<Update>, Error> {
-        let mut updates = Vec::new();
-        let mut events = 0;
-        while events < EVENTS_MAX && self.end.is_none() {
-            let next =
-                if updates.is_empty() { Some(self.watch.next().await) } else { self.watch.next().now_or_never() };
-            match next {
-                None => break,
-                Some(Some(Ok(update))) => {
-                    events += update.events.len().max(1);
-                    updates.push(update);
-                }
-                Some(Some(Err(error))) => self.end = Some(Some(error)),
-                Some(None) => self.end = Some(None),
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Batch>, Error>> {
+        let mut batch = Batch::new();
+        while batch.events() < EVENTS_MAX && batch.bytes() < BYTES_MAX && self.end.is_none() {
+            // Whoever has something to hand over is not woken for what comes after it.
+            let mut nobody = Context::from_waker(Waker::noop());
+            let context = if batch.is_empty() { &mut *context } else { &mut nobody };
+            match self.watch.poll_next_unpin(context) {
+                Poll::Pending if batch.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+                Poll::Ready(Some(Ok(update))) => batch.push(update),
+                Poll::Ready(Some(Err(error))) => self.end = Some(Some(error)),
+                Poll::Ready(None) => self.end = Some(None),
             }
         }
-        match &mut self.end {
-            Some(end) if updates.is_empty() => end.take().map_or(Ok(updates), Err),
-            _ => Ok(updates),
-        }
+        Poll::Ready(match &mut self.end {
+            Some(end) if batch.is_empty() => end.take().map_or(Ok(None), Err),
+            _ => Ok(Some(batch)),
+        })
     }
 }
 
@@ -117,27 +119,23 @@ impl NativeWatch {
         self.revision.into()
     }
 
-    /// Waits for updates: a list of them, empty at the end. One call at a time.
+    /// Waits for updates: a list of a batch and of the values apart from it, or undefined at the end.
     #[napi(catch_unwind)]
     pub fn next(&self, call: u32) {
         let open = Arc::clone(&self.open);
         self.queue.run(call, async move {
-            let mut open = open.lock().await;
-            let updates = match open.as_mut() {
-                Some(open) => open.take().await?,
-                None => Vec::new(),
-            };
-            Ok(tell::updates(updates))
+            let batch = poll_fn(|context| match open.lock().as_mut() {
+                Some(open) => open.poll(context),
+                None => Poll::Ready(Ok(None)),
+            });
+            Ok(batch.await?.map_or_else(|| value(tell::NOTHING), Batch::into_tell))
         });
     }
 
     /// Closes it, here and at the server.
     #[napi(catch_unwind)]
     pub fn close(&self) {
-        let open = Arc::clone(&self.open);
-        // Not under a call's number: a call for updates, which has the lock, was taken back before.
-        runtime::spawn(async move {
-            open.lock().await.take();
-        });
+        let open = self.open.lock().take();
+        drop(open);
     }
 }

@@ -4,7 +4,7 @@ import { setImmediate as turn } from "node:timers/promises";
 
 import { InvalidArgumentError } from "hither";
 
-import { eventually, gauge, Server } from "./support.mjs";
+import { eventually, gauge, run, Server } from "./support.mjs";
 
 describe("watches", () => {
   let server, client;
@@ -66,6 +66,95 @@ describe("watches", () => {
     await closed();
   });
 
+  test("events say what a read says, whatever the key and the value", async () => {
+    const lease = await client.lease(10_000);
+    const keys = ["plain", "ключ", "🔑", "plain/🔑/é", Buffer.from("all/\xff\x00", "latin1"), "last"];
+    const sizes = [0, 1, 4_095, 4_096, 4_097, 70_000];
+    const name = (key) => Buffer.concat([Buffer.from("all/"), Buffer.from(key)]);
+    const watch = client.watch({ prefix: "all/" }, { start: "now", previous: true });
+    await watch.opened;
+    const steps = keys.map((key, n) => ({ put: name(key), value: Buffer.alloc(sizes[n], `${n}`) }));
+    await client.kv.txn({ then: [...steps, { put: "all/leased", value: "x", lease }] });
+    const { entries } = await client.kv.list("all/");
+    const told = (await watch.next()).value.events;
+    const sorted = told.map((event) => event.entry).sort((a, b) => Buffer.compare(a.keyBytes, b.keyBytes));
+    assert.deepEqual(sorted, entries);
+    assert.deepEqual(
+      sorted.map((entry) => entry.keyBytes),
+      entries.map((entry) => entry.keyBytes),
+    );
+    assert.equal(JSON.stringify(sorted), JSON.stringify(entries));
+    assert.ok(told.every((event) => event.type === "put" && event.previous === null && !event.previousForgotten));
+    assert.equal(entries.find((entry) => entry.key === "all/leased").lease, lease.id);
+    // One key again and again, with what was before it; then all of them gone.
+    const before = await client.kv.get(name("🔑"));
+    const again = await client.kv.put(name("🔑"), "again");
+    const { revision, previous } = await client.kv.delete({ prefix: "all/" }, { previous: true });
+    const events = [];
+    while (events.length < 1 + previous.length) {
+      const { value: update } = await watch.next();
+      assert.deepEqual([update.kind, update.folded], ["changes", false]);
+      events.push(...update.events);
+    }
+    const [put, ...deletes] = events;
+    assert.deepEqual([put.key, put.revision, put.value.toString()], ["all/🔑", again.revision, "again"]);
+    assert.deepEqual(put.previous, before);
+    assert.deepEqual(
+      deletes.map((event) => [event.type, event.revision, event.keyBytes, event.previous]),
+      previous.map((entry) => ["delete", revision, entry.keyBytes, entry]),
+    );
+    await watch.close();
+    await lease.revoke();
+  });
+
+  test("a value is the reader's own: to write to, not to take its neighbours with it, and small to keep", async () => {
+    const count = 1_000;
+    const value = Buffer.alloc(500, "x");
+    await Promise.all(Array.from({ length: count }, (_, n) => client.kv.put(`own/${n}`, value)));
+    const watch = client.watch({ prefix: "own/" });
+    const { events } = (await watch.next()).value;
+    assert.equal(events.length, count);
+    for (const event of events) assert.ok(event.value.buffer.byteLength <= 128 << 10, "it does not keep all of them");
+    await watch.close();
+    const few = client.watch({ from: "own/1", to: "own/101" });
+    const [one, other] = (await few.next()).value.events;
+    one.value.fill("y");
+    try {
+      structuredClone(one.value.buffer, { transfer: [one.value.buffer] });
+    } catch (refused) {
+      // Before version 21, Node copies what must not be transferred.
+      assert.equal(refused.name, "DataCloneError");
+    }
+    assert.ok(other.value.equals(value));
+    await few.close();
+  });
+
+  test("while many events come, timers and sockets have their turn", async () => {
+    const watches = Array.from({ length: 20 }, () => client.watch("flood", { start: "now" }));
+    await Promise.all(watches.map((watch) => watch.opened));
+    const writes = 500;
+    await Promise.all(Array.from({ length: writes }, (_, n) => client.kv.put("flood", `${n}`)));
+    let turn = 0;
+    let most = 0;
+    const tick = () => {
+      most = Math.max(most, turn);
+      turn = 0;
+      ticking = setImmediate(tick);
+    };
+    let ticking = setImmediate(tick);
+    const read = async (watch) => {
+      let events = 0;
+      for await (const update of watch) {
+        turn += update.events.length;
+        events += update.events.length;
+        if (events === writes) return;
+      }
+    };
+    await Promise.all(watches.map(read));
+    clearImmediate(ticking);
+    assert.ok(most > 0 && most <= 2_600, `${most} events in one turn`);
+  });
+
   test("closing ends what waits, aborting rejects it with the reason, both close it at the server", async () => {
     const quiet = client.watch("quiet", { start: "now" });
     const waiting = quiet.next();
@@ -106,6 +195,33 @@ describe("watches", () => {
     await lease.revoke();
     assert.ok((await watch.next()).value.events.some((event) => event.type === "delete"));
     await watch.close();
+  });
+
+  test("that a lease's holder falls silent is told where it is asked for", async () => {
+    const watch = client.watch("silent", { liveness: true, start: "now" });
+    await watch.opened;
+    const { code } = await run(`
+      import { connect } from "hither";
+      const options = { session_ttl: "4s", beat_interval: "100ms" };
+      const client = await connect({ contexts: ${JSON.stringify(server.contexts)}, options });
+      const lease = await client.lease(4_000);
+      await client.kv.put("silent", lease.id, { lease });
+      process.kill(process.pid, "SIGKILL");
+    `);
+    assert.equal(code, null);
+    const seen = [];
+    for await (const event of watch.events()) {
+      seen.push(event);
+      if (event.type === "delete") break;
+    }
+    assert.deepEqual(
+      seen.map(({ type, state }) => state ?? type),
+      ["put", "suspect", "delete"],
+    );
+    const [put, suspect, gone] = seen;
+    assert.equal(suspect.lease, put.value.toString());
+    assert.ok(put.revision < suspect.revision && suspect.revision < gone.revision);
+    assert.equal(JSON.parse(JSON.stringify(suspect)).state, "suspect");
   });
 
   test("a reader that stops reading costs a bounded amount here, and loses nothing", async () => {

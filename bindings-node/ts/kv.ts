@@ -56,7 +56,7 @@ export class Kv {
       native.get(id, octets(key, "key"), consistency(options), timeout(options)),
     );
     const entry = unwrap(outcome);
-    return entry === null ? undefined : new Entry(entry);
+    return entry === null ? undefined : new Entry(...entry);
   }
 
   /** Writes one key. */

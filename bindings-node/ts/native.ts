@@ -13,12 +13,8 @@ export type RawEntry = [
   version: bigint,
   lease: string | null,
 ];
-export type RawPrevious = RawEntry | null | undefined | "forgotten";
-export type RawEvent =
-  | ["put", RawEntry, RawPrevious]
-  | ["delete", RawKey, bigint, RawPrevious]
-  | ["liveness", string, "alive" | "suspect" | "expired", bigint];
-export type RawUpdate = [kind: "snapshot" | "changes" | "reset", revision: bigint, folded: boolean, events: RawEvent[]];
+/** Updates of a watch in a block of bytes, and the large values among them. */
+export type RawBatch = [updates: Buffer, ...values: Buffer[]];
 export type RawResult =
   | ["get", RawEntry | null]
   | ["list", count: number, more: boolean, RawEntry[]]

@@ -19,11 +19,14 @@ export class Source<Native extends NativeSource, Raw, Value> {
   readonly open: Promise<Outcome<Native>>;
   readonly #handle: Handle;
   readonly #decode: (raw: Raw) => Value[];
-  readonly #ready: Value[] = [];
+  /** What came and was not taken; the next is the last. */
+  #ready: Value[] = [];
   /** Ends the call that waits, whether for the opening or for values. */
   readonly #stop = new AbortController();
   readonly #forget: () => void;
   #turn: Promise<unknown> = Promise.resolve();
+  /** Calls that wait for their turn. */
+  #waiting = 0;
   #held = true;
 
   /** `decode`: the values of what came; none at the end. */
@@ -52,9 +55,15 @@ export class Source<Native extends NativeSource, Raw, Value> {
     abandoned.register(reader, this as Source<NativeSource, unknown, unknown>, this);
   }
 
+  /** The next value if it is here, and nobody waits for it. */
+  ready(): Value | undefined {
+    return this.#waiting === 0 && !this.#stop.signal.aborted ? this.#ready.pop() : undefined;
+  }
+
   /** The next value, or none at the end. Calls take turns. */
   next(): Promise<Outcome<Value | undefined>> {
-    const turn = this.#turn.then(() => this.#take());
+    this.#waiting += 1;
+    const turn = this.#turn.then(() => this.#take()).finally(() => (this.#waiting -= 1));
     this.#turn = turn;
     return turn;
   }
@@ -81,9 +90,9 @@ export class Source<Native extends NativeSource, Raw, Value> {
         this.#release();
         return outcome;
       }
-      this.#ready.push(...this.#decode(outcome.value));
+      this.#ready = this.#decode(outcome.value).reverse();
     }
-    const value = this.#ready.shift();
+    const value = this.#ready.pop();
     if (value === undefined) this.#release();
     return { ok: true, value };
   }
@@ -126,19 +135,40 @@ export abstract class Reader<Native extends NativeSource, Raw, Value>
   }
 
   /** Waits for the next update. With a signal, who stops waiting loses nothing: the next call gets what came. */
-  async next({ signal }: NextOptions = {}): Promise<IteratorResult<Value, undefined>> {
+  next(options?: NextOptions): Promise<IteratorResult<Value, undefined>> {
+    if (options?.signal === undefined && this.#left.length === 0) {
+      const value = this.#source.ready();
+      if (value !== undefined) {
+        this.told(value);
+        return Promise.resolve({ done: false, value });
+      }
+    }
+    return this.#wait(options?.signal);
+  }
+
+  /** @internal A value is handed to the application. */
+  protected told(_value: Value): void {}
+
+  async #wait(signal: AbortSignal | undefined): Promise<IteratorResult<Value, undefined>> {
     signal?.throwIfAborted();
     const asked = this.#left.shift() ?? this.#source.next();
-    let forget = (): void => {};
-    const stopped = new Promise<"stopped">((resolve) => (forget = onAbort(signal, () => resolve("stopped"))));
-    const outcome = signal === undefined ? await asked : await Promise.race([asked, stopped]);
-    forget();
+    let outcome: Outcome<Value | undefined> | "stopped";
+    if (signal === undefined) {
+      outcome = await asked;
+    } else {
+      let forget = (): void => {};
+      const stopped = new Promise<"stopped">((resolve) => (forget = onAbort(signal, () => resolve("stopped"))));
+      outcome = await Promise.race([asked, stopped]);
+      forget();
+    }
     if (outcome === "stopped") {
       this.#left.unshift(asked);
       throw signal?.reason;
     }
     const value = unwrap(outcome);
-    return value === undefined ? { done: true, value: undefined } : { done: false, value };
+    if (value === undefined) return { done: true, value: undefined };
+    this.told(value);
+    return { done: false, value };
   }
 
   /** Closes it, at the server too. What waits for an update is told the end. Closing twice is fine. */

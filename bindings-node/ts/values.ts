@@ -20,7 +20,14 @@ export class Entry extends Plain {
   readonly #key: RawKey;
 
   /** @internal */
-  constructor([key, value, createRevision, modRevision, version, lease]: RawEntry) {
+  constructor(
+    key: RawKey,
+    value: Buffer,
+    createRevision: bigint,
+    modRevision: bigint,
+    version: bigint,
+    lease: string | null,
+  ) {
     super();
     this.#key = key;
     this.key = text(key);
@@ -75,7 +82,7 @@ export class DeleteReply extends Plain {
     super();
     this.revision = revision;
     this.deleted = deleted;
-    this.previous = asked ? previous.map((entry) => new Entry(entry)) : undefined;
+    this.previous = asked ? all(previous) : undefined;
   }
 }
 
@@ -94,7 +101,7 @@ export class Listing extends Plain implements Iterable<Entry> {
   constructor(revision: bigint, count: number, more: boolean, entries: RawEntry[]) {
     super();
     this.revision = revision;
-    this.entries = entries.map((entry) => new Entry(entry));
+    this.entries = all(entries);
     this.count = count;
     this.more = more;
   }
@@ -176,7 +183,6 @@ export class TxnReply extends Plain {
 }
 
 function step(result: RawResult): TxnResult {
-  const all = (entries: RawEntry[]) => entries.map((entry) => new Entry(entry));
   switch (result[0]) {
     case "get":
       return new GetStepResult(maybe(result[1]));
@@ -223,7 +229,11 @@ export class LeaseInfo extends Plain {
 
 /** @internal */
 export function maybe(raw: RawEntry | null): Entry | null {
-  return raw === null ? null : new Entry(raw);
+  return raw === null ? null : new Entry(...raw);
+}
+
+function all(raw: RawEntry[]): Entry[] {
+  return raw.map((entry) => new Entry(...entry));
 }
 
 /** @internal */

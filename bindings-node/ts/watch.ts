@@ -1,20 +1,12 @@
 /** Watches of keys. */
 
 import { type CallOptions, milliseconds, revision, timeout } from "./arguments";
+import { Batch } from "./batch";
 import { invalid } from "./errors";
 import type { Handle } from "./handle";
 import { digits, Plain } from "./json";
-import type {
-  NativeWatch,
-  RawEntry,
-  RawEvent,
-  RawKey,
-  RawPrevious,
-  RawRange,
-  RawUpdate,
-  RawWatchSettings,
-} from "./native";
-import { type NextOptions, Reader, Source } from "./source";
+import type { NativeWatch, RawBatch, RawKey, RawRange, RawWatchSettings } from "./native";
+import { Reader, Source } from "./source";
 import { bytes, Entry, text } from "./values";
 
 /** `signal` closes the watch whenever it is aborted; `timeoutMs` is for opening, an open watch has no deadline. */
@@ -53,17 +45,21 @@ export class Update extends Plain {
   readonly folded: boolean;
 
   /** @internal */
-  constructor([kind, revision, folded, events]: RawUpdate) {
+  constructor(kind: Update["kind"], revision: bigint, events: Event[], folded: boolean) {
     super();
     this.kind = kind;
     this.revision = revision;
-    this.events = events.map(event);
+    this.events = events;
     this.folded = folded;
   }
 }
 
 /** One change to one key, or to the standing of the lease that it hangs on. */
 export type Event = PutEvent | DeleteEvent | LivenessEvent;
+
+/** What was before, and is no longer in history. */
+const FORGOTTEN = "forgotten";
+type Previous = Entry | null | undefined | typeof FORGOTTEN;
 
 abstract class KeyEvent extends Plain {
   abstract readonly type: "put" | "delete";
@@ -75,14 +71,14 @@ abstract class KeyEvent extends Plain {
   readonly previousForgotten: boolean;
   readonly #key: RawKey;
 
-  constructor(key: RawKey, revision: bigint, previous: RawPrevious) {
+  /** @internal */
+  constructor(key: RawKey, revision: bigint, previous: Previous) {
     super();
     this.#key = key;
     this.key = text(key);
     this.revision = revision;
-    this.previousForgotten = previous === "forgotten";
-    this.previous = typeof previous === "object" && previous !== null ? new Entry(previous) : (previous as null);
-    if (this.previousForgotten) this.previous = undefined;
+    this.previousForgotten = previous === FORGOTTEN;
+    this.previous = previous === FORGOTTEN ? undefined : previous;
   }
 
   /** The key's bytes. */
@@ -98,9 +94,9 @@ export class PutEvent extends KeyEvent {
   readonly entry: Entry;
 
   /** @internal */
-  constructor(entry: RawEntry, previous: RawPrevious) {
-    super(entry[0], entry[3], previous);
-    this.entry = new Entry(entry);
+  constructor(key: RawKey, entry: Entry, previous: Previous) {
+    super(key, entry.modRevision, previous);
+    this.entry = entry;
   }
 
   /** The value now. */
@@ -132,15 +128,45 @@ export class LivenessEvent extends Plain {
   }
 }
 
-function event(raw: RawEvent): Event {
-  switch (raw[0]) {
-    case "put":
-      return new PutEvent(raw[1], raw[2]);
-    case "delete":
-      return new DeleteEvent(raw[1], raw[2], raw[3]);
-    case "liveness":
-      return new LivenessEvent(raw[1], raw[2], raw[3]);
+const KINDS = ["snapshot", "changes", "reset"] as const;
+const STATES = ["alive", "suspect", "expired"] as const;
+
+/** What came: nothing at the end. */
+function updates(raw: RawBatch | undefined): Update[] {
+  if (raw === undefined) return [];
+  const batch = new Batch(raw);
+  return Array.from({ length: batch.updates }, () => update(batch));
+}
+
+function update(batch: Batch): Update {
+  const revision = batch.u64();
+  const count = batch.u32();
+  const how = batch.u32();
+  const events: Event[] = [];
+  for (let number = 0; number < count; number += 1) events.push(event(batch));
+  return new Update(KINDS[how & 0xffff] as Update["kind"], revision, events, how >>> 16 !== 0);
+}
+
+function event(batch: Batch): Event {
+  const type = batch.u32();
+  const form = batch.u32();
+  if (type === 0) {
+    const key = batch.key();
+    const entry = batch.entry(key);
+    return new PutEvent(key, entry, previous(batch, form));
   }
+  if (type === 1) {
+    const key = batch.key();
+    const revision = batch.u64();
+    return new DeleteEvent(key, revision, previous(batch, form));
+  }
+  const lease = batch.lease() as string;
+  return new LivenessEvent(lease, STATES[form] as LivenessEvent["state"], batch.u64());
+}
+
+function previous(batch: Batch, form: number): Previous {
+  if (form === 3) return batch.entry(batch.key());
+  return form === 0 ? undefined : form === 1 ? null : FORGOTTEN;
 }
 
 /**
@@ -150,16 +176,16 @@ function event(raw: RawEvent): Event {
  * It asks for more when the application has taken what came. Until then a bounded amount waits in this process and the
  * server keeps its place. Leaving a `for await` loop closes it; so do `close()`, `await using` and its signal.
  */
-export class Watch extends Reader<NativeWatch, RawUpdate[], Update> {
+export class Watch extends Reader<NativeWatch, RawBatch | undefined, Update> {
   readonly #position: { revision: bigint };
 
   /** @internal */
   constructor(handle: Handle, range: RawRange, options: WatchOptions) {
-    const source = new Source<NativeWatch, RawUpdate[], Update>(
+    const source = new Source<NativeWatch, RawBatch | undefined, Update>(
       handle,
       options.signal,
       (id) => handle.native.watch(id, settings(range, options)),
-      (updates) => updates.map((update) => new Update(update)),
+      updates,
     );
     super(source);
     // Where it begins is told to an object of its own: nothing may hold a watch that its reader has let go of.
@@ -175,10 +201,10 @@ export class Watch extends Reader<NativeWatch, RawUpdate[], Update> {
     return this.#position.revision;
   }
 
-  override async next(options?: NextOptions): Promise<IteratorResult<Update, undefined>> {
-    const next = await super.next(options);
-    if (next.done !== true) this.#position.revision = next.value.revision;
-    return next;
+  /** @internal */
+  protected override told({ revision }: Update): void {
+    // Of two calls that wait, the second may be told first.
+    if (revision > this.#position.revision) this.#position.revision = revision;
   }
 
   /** The events one by one, for a loop that does not care which revisions belong together. */
