@@ -5,6 +5,50 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, bail, ensure};
 use hither::{Client, KeyRange, Revision};
 
+/// A promise that was not kept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// Acknowledged writes are gone.
+    #[error("{count} acknowledged writes were lost, such as {such_as}")]
+    Lost {
+        /// How many.
+        count: usize,
+        /// The key of one.
+        such_as: String,
+    },
+    /// A key that was deleted is there.
+    #[error("the acknowledged deletion of {0} was lost")]
+    Undeleted(String),
+    /// A key is there, and is of another write.
+    #[error("{key} was acknowledged at {acknowledged} and is now of {found}")]
+    Changed {
+        /// Which.
+        key: String,
+        /// The revision of its write.
+        acknowledged: u64,
+        /// The revision that it has.
+        found: u64,
+    },
+    /// A revision was given out twice.
+    #[error("revision {revision} was given out for {first}, and again for {second}")]
+    Reused {
+        /// Which.
+        revision: u64,
+        /// What it was for.
+        first: String,
+        /// What it was for the second time.
+        second: String,
+    },
+    /// The store's clock went back.
+    #[error("revision {found} is lower than {known}, which was given out")]
+    Lower {
+        /// What the store says.
+        found: Revision,
+        /// What it said before.
+        known: Revision,
+    },
+}
+
 /// What is known of a key that is written once and deleted at most once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Fate {
@@ -24,7 +68,7 @@ pub struct Ledger {
     /// Every revision that was given out for a write, and for what.
     revisions: BTreeMap<u64, String>,
     /// What was given out twice; a writer has nobody to tell.
-    twice: Vec<String>,
+    twice: Option<Broken>,
 }
 
 impl Ledger {
@@ -50,7 +94,7 @@ impl Ledger {
 
     fn gave_out(&mut self, revision: Revision, what: String) {
         if let Some(before) = self.revisions.insert(revision.0, what.clone()) {
-            self.twice.push(format!("revision {revision} was given out for {before}, and again for {what}"));
+            self.twice = Some(Broken::Reused { revision: revision.0, first: before, second: what });
         }
     }
 
@@ -78,20 +122,21 @@ impl Ledger {
     /// The first promise that does not hold: an acknowledged write or deletion that is gone, a revision given out
     /// twice or lower than before.
     pub async fn verify(&self, reader: &Client, prefix: &str) -> anyhow::Result<()> {
-        if let Some(twice) = self.twice.first() {
-            bail!("{twice}");
+        if let Some(twice) = &self.twice {
+            bail!(twice.clone());
         }
         let (stamp, found) = reader.range(KeyRange::prefix(prefix)).stamped().await.context("reading it back")?;
-        ensure!(stamp.revision >= self.last(), "revision {} is lower than {}", stamp.revision, self.last());
+        ensure!(stamp.revision >= self.last(), Broken::Lower { found: stamp.revision, known: self.last() });
         let mut seen = BTreeSet::new();
         for entry in found.entries {
             let key = String::from_utf8_lossy(entry.key.as_bytes()).into_owned();
             match self.fates.get(&key) {
                 Some(Fate::Written { revision, value }) => {
                     let same = entry.mod_revision.0 == *revision && entry.value == value.as_bytes();
-                    ensure!(same, "{key} was acknowledged at {revision} and is now of {}", entry.mod_revision);
+                    let found = entry.mod_revision.0;
+                    ensure!(same, Broken::Changed { key, acknowledged: *revision, found });
                 }
-                Some(Fate::Deleted) => bail!("the acknowledged deletion of {key} was lost"),
+                Some(Fate::Deleted) => bail!(Broken::Undeleted(key)),
                 // Not acknowledged yet.
                 Some(Fate::Deleting) | None => {}
             }
@@ -104,7 +149,7 @@ impl Ledger {
             .map(|(key, _)| key)
             .collect();
         if let Some(first) = lost.first() {
-            bail!("{} acknowledged writes were lost, such as {first}", lost.len());
+            bail!(Broken::Lost { count: lost.len(), such_as: (*first).clone() });
         }
         Ok(())
     }

@@ -160,7 +160,9 @@ async fn listen(client: Client, counts: Arc<Counts>) -> anyhow::Result<()> {
         let filter = Filter { puts: true, deletes: true, liveness: true };
         let mut watch = client.watch(KeyRange::prefix("soak/")).start(Start::Now).filter(filter).await?;
         for _ in 0..200 {
-            let Some(update) = watch.next().await else { anyhow::bail!("a watch ended") };
+            // The writers may have stopped first.
+            let Ok(update) = tokio::time::timeout(LOOK, watch.next()).await else { break };
+            let Some(update) = update else { anyhow::bail!("a watch ended") };
             counts.events.fetch_add(update?.events.len() as u64, Ordering::Relaxed);
         }
         if counts.done() {

@@ -52,7 +52,15 @@ pub async fn run(clients: usize, holders: usize) -> anyhow::Result<Figures> {
     let connect = |number: usize| {
         let builder = node.client().connect_timeout(CONNECT).request_timeout(CONNECT);
         async move {
-            let client = builder.connect().await.with_context(|| format!("client {number}"))?;
+            // A first connection is tried once for each call; a machine at its limits may need more.
+            let deadline = Instant::now() + CONNECT;
+            let client = loop {
+                match builder.clone().connect().await {
+                    Ok(client) => break client,
+                    Err(error) if error.is_retryable() && Instant::now() < deadline => {}
+                    Err(error) => return Err(error).with_context(|| format!("client {number}")),
+                }
+            };
             let lease = if number < holders {
                 let lease = client.lease(Duration::from_secs(10)).await?;
                 client.put(format!("storm/{number}"), "").lease(lease.id()).await?;
