@@ -43,19 +43,27 @@ type Settle = (ok: boolean, value: unknown) => void;
 
 export class Port {
   readonly native: NativePort;
-  readonly #calls = new Map<number, Settle>();
+  /**
+   * Under their numbers. Not a map: as calls come and go it would be replaced by another again and again, and those that
+   * were, each pointing to the next, would keep what ended long ago until the next full collection.
+   */
+  readonly #calls: (Settle | undefined)[] = [];
+  /** Numbers that are free. */
+  readonly #free: number[] = [];
+  /** Those that became so while outcomes are told: one of them may still be told under such a number. */
+  readonly #freed: number[] = [];
   /**
    * The wake-up does not keep the process, since an idle client must not. While a holder holds, this does: without it
    * a pending top-level await would end with code 13.
    */
   readonly #keepAlive = setInterval(() => {}, 2 ** 31 - 1);
   #holders = 0;
-  #last = 0;
   readonly #drain = (): void => {
     const drained = this.native.drain();
     for (let at = 1; at < drained.length; at += 3) {
-      this.#calls.get(drained[at] as number)?.(drained[at + 1] as boolean, drained[at + 2]);
+      this.#calls[drained[at] as number]?.(drained[at + 1] as boolean, drained[at + 2]);
     }
+    this.#free.push(...this.#freed.splice(0));
     // In the turn after the next timers and sockets: a wake-up would come before them.
     if (drained[0] === true) setImmediate(this.#drain);
   };
@@ -77,9 +85,8 @@ export class Port {
   call<T>(holder: Holder, signal: AbortSignal | undefined, start: (id: number) => void): Promise<Outcome<T>> {
     if (signal?.aborted) return Promise.resolve({ ok: "aborted", reason: signal.reason });
     return new Promise((resolve) => {
-      const id = this.#number();
       const end = (outcome: Outcome<T>): void => {
-        this.#calls.delete(id);
+        this.#end(id);
         forget();
         holder.release();
         resolve(outcome);
@@ -88,7 +95,7 @@ export class Port {
         this.native.cancel(id);
         end({ ok: "aborted", reason: signal?.reason });
       });
-      this.#calls.set(id, (ok, value) => {
+      const id = this.#begin((ok, value) => {
         end(ok ? { ok, value: value as T } : { ok, error: value as RawError });
       });
       holder.hold();
@@ -102,22 +109,25 @@ export class Port {
 
   /** Takes what is told under a number, again and again, without holding the process. Returns the number. */
   listen(told: Settle): number {
-    const id = this.#number();
-    this.#calls.set(id, told);
-    return id;
+    return this.#begin(told);
   }
 
   /** Listens no longer, and ends what tells. */
   unlisten(id: number): void {
-    if (this.#calls.delete(id)) this.native.cancel(id);
+    if (this.#calls[id] === undefined) return;
+    this.#end(id);
+    this.native.cancel(id);
   }
 
-  /** Numbers are 32 bits; one that is still in use after a round is left out. */
-  #number(): number {
-    do {
-      this.#last = (this.#last + 1) >>> 0;
-    } while (this.#calls.has(this.#last));
-    return this.#last;
+  #begin(settle: Settle): number {
+    const id = this.#free.pop() ?? this.#calls.length;
+    this.#calls[id] = settle;
+    return id;
+  }
+
+  #end(id: number): void {
+    this.#calls[id] = undefined;
+    this.#freed.push(id);
   }
 }
 
