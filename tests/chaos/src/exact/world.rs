@@ -22,6 +22,8 @@ const HISTORY_BYTES_MAX: &str = "48KiB";
 /// After three of these without a sign of life a client looks for another way. Shorter, and on a busy machine a server
 /// that is merely slow is left by all its clients at once.
 const BEAT: Duration = Duration::from_millis(500);
+/// Attempts to connect cost both sides work: on a busy machine they must not become the load.
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// A call goes through a cut and a restart, and is retried meanwhile.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Connecting is no part of what is proved: a busy machine gets its time.
@@ -106,7 +108,7 @@ impl World {
             .request_timeout(PATIENCE)
             .connect_timeout(CONNECTED)
             .beat_interval(BEAT)
-            .backoff(Duration::from_millis(20), Duration::from_millis(500))
+            .backoff(Duration::from_millis(50), BACKOFF_MAX)
             // The server would name its own address, which leads around the relay.
             .option("learn_servers", "false")
     }

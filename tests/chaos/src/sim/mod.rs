@@ -3,26 +3,28 @@
 //! with the same seed.
 
 mod client;
+mod figures;
+mod requests;
 mod server;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use hither::{Compare, Delete, Key, KeyRange, Put, Relation, Revision, TxnOp, Update, UpdateKind};
+use hither::{Key, KeyRange, Revision, Update, UpdateKind};
 use hither_protocol::Moment;
-use hither_protocol::message::{LeaseGrant, LeaseKind, LeaseRenew, LeaseRevoke, Reply, Request, Txn};
+use hither_protocol::message::{LeaseGrant, LeaseKind, LeaseRenew, Reply};
 use hither_state::watch::HubConfig;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use crate::finding::{Finding, Kind};
 use crate::history::Truth;
-use crate::judge::Judged;
 use crate::ledger::{Condition, Ledger, OpId, Outcome, Plan, value};
 use crate::verdict;
 use client::{Client, Granted, Told, draw};
+use figures::Figures;
+use requests::{effect, request, write};
 use server::{Server, events};
 
 const CLIENTS: usize = 5;
@@ -430,122 +432,6 @@ impl Sim {
         self.figures.compactions = self.server.compactions;
         self.figures.seeds = 1;
         Ok(self.figures)
-    }
-}
-
-const fn write(when: Option<Condition>, puts: Vec<(Key, bytes::Bytes)>, deletes: Vec<Key>) -> Plan {
-    Plan::Write { when, puts, deletes, lease: None }
-}
-
-/// A plan as a request.
-fn request(plan: &Plan) -> Request {
-    match plan.clone() {
-        Plan::Delete(range) => Delete { range, previous: false }.into(),
-        Plan::Revoke(lease) => LeaseRevoke { lease }.into(),
-        Plan::Write { when, puts, deletes, lease } => {
-            let put = |(key, value)| TxnOp::Put(Put { key, value, lease, previous: false });
-            let delete = |key| TxnOp::Delete(Delete { range: KeyRange::One(key), previous: false });
-            let when = when.map(|Condition { key, value }| match value {
-                Some(value) => Compare::Value(key, Relation::Equal, value),
-                None => Compare::Absent(key),
-            });
-            let then = puts.into_iter().map(put).chain(deletes.into_iter().map(delete)).collect();
-            Txn { when: when.into_iter().collect(), then, otherwise: Vec::new() }.into()
-        }
-    }
-}
-
-/// The revision at which a request took effect, as its answer says.
-fn effect(reply: &Reply) -> Option<Revision> {
-    match reply {
-        Reply::Txn(reply) => reply.succeeded.then_some(reply.revision),
-        Reply::Delete(reply) => (reply.deleted > 0).then_some(reply.revision),
-        Reply::LeaseRevoke(reply) => (reply.deleted > 0).then_some(reply.revision),
-        _ => None,
-    }
-}
-
-/// What happened in all seeds together.
-#[derive(Debug, Default)]
-struct Figures {
-    seeds: u64,
-    watches: u64,
-    events: u64,
-    snapshots: u64,
-    resets: u64,
-    folded: u64,
-    liveness: u64,
-    revisions: u64,
-    answers: u64,
-    expiries: u64,
-    cuts: u64,
-    crashes: u64,
-    compactions: u64,
-    reconnects: u64,
-    resumes: u64,
-    retries: u64,
-}
-
-impl Figures {
-    fn count(&mut self, judged: &Judged) {
-        self.events += judged.events;
-        self.snapshots += judged.snapshots;
-        self.resets += judged.resets;
-        self.folded += judged.folded;
-        self.liveness += judged.liveness;
-    }
-
-    fn each(&self) -> [(&'static str, u64); 16] {
-        [
-            ("seeds", self.seeds),
-            ("watches opened", self.watches),
-            ("events judged", self.events),
-            ("snapshots", self.snapshots),
-            ("resets", self.resets),
-            ("updates with folded changes", self.folded),
-            ("standings of leases among the events", self.liveness),
-            ("revisions", self.revisions),
-            ("answers", self.answers),
-            ("revisions in which leases ended", self.expiries),
-            ("cuts", self.cuts),
-            ("crashes", self.crashes),
-            ("compactions", self.compactions),
-            ("reconnects", self.reconnects),
-            ("watches resumed", self.resumes),
-            ("requests sent again", self.retries),
-        ]
-    }
-
-    fn add(&mut self, other: &Self) {
-        let Self { seeds, watches, events, snapshots, resets, folded, liveness, revisions, .. } = self;
-        *seeds += other.seeds;
-        *watches += other.watches;
-        *events += other.events;
-        *snapshots += other.snapshots;
-        *resets += other.resets;
-        *folded += other.folded;
-        *liveness += other.liveness;
-        *revisions += other.revisions;
-        self.answers += other.answers;
-        self.expiries += other.expiries;
-        self.cuts += other.cuts;
-        self.crashes += other.crashes;
-        self.compactions += other.compactions;
-        self.reconnects += other.reconnects;
-        self.resumes += other.resumes;
-        self.retries += other.retries;
-    }
-
-    /// What did not happen at all.
-    fn missing(&self) -> Option<&'static str> {
-        self.each().into_iter().find(|(_, count)| *count == 0).map(|(name, _)| name)
-    }
-}
-
-impl fmt::Display for Figures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines = self.each().map(|(name, count)| format!("{name:<44}{count:>10}"));
-        f.write_str(&lines.join("\n"))
     }
 }
 
