@@ -1,53 +1,68 @@
-//! Taking connections in. A failed one is nobody's concern but its own.
+//! Taking connections in, no more at once than can be greeted in time. A failed one is nobody's concern but its own.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use hither_protocol::ALPN_ENROLL;
 use hither_protocol::error::CloseCode;
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{Endpoint, Incoming};
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
 
 use super::{Plane, enrol, greeting};
 
 /// Connections beyond the limit that are told why they are closed; further ones are refused without a word.
 const TOLD_MAX: usize = 256;
-/// Handshakes under way beyond which a client has to show first that it is where it says: a restart's rush is smaller.
-const UNVALIDATED_MAX: usize = 256;
+/// Handshakes under way with clients that may be anywhere. Beyond it a client has to show first that it is where it says.
+const UNVALIDATED_MAX: usize = 128;
+/// Handshakes under way with those who have shown it; more of them wait in line. Of thousands of handshakes at once none
+/// would end in time, and all would be begun again. Those who lie take no place of theirs.
+const VALIDATED_MAX: usize = 128;
+/// How long anybody waits in line. Later they have given up and will come again.
+const WAIT_MAX: Duration = Duration::from_secs(4);
 
 /// Takes connections in until the endpoint is closed.
 pub(crate) async fn accept(plane: Arc<Plane>, endpoint: Endpoint) {
-    let handshakes = Arc::new(AtomicUsize::new(0));
-    while let Some(incoming) = endpoint.accept().await {
+    let unvalidated = Arc::new(Semaphore::new(UNVALIDATED_MAX));
+    let validated = Arc::new(Semaphore::new(VALIDATED_MAX));
+    // As many at most as the endpoint holds for us before it refuses more.
+    let mut line: VecDeque<(Instant, Incoming)> = VecDeque::new();
+    loop {
+        let incoming = tokio::select! {
+            incoming = endpoint.accept() => incoming,
+            Ok(underway) = Arc::clone(&validated).acquire_owned(), if !line.is_empty() => {
+                while let Some((since, incoming)) = line.pop_front() {
+                    if since.elapsed() > WAIT_MAX {
+                        incoming.ignore();
+                        continue;
+                    }
+                    tokio::spawn(serve(Arc::clone(&plane), incoming, underway));
+                    break;
+                }
+                continue;
+            }
+        };
+        let Some(incoming) = incoming else { return };
         if endpoint.open_connections() >= plane.clients.connections_max + TOLD_MAX {
             incoming.refuse();
-        } else if handshakes.load(Ordering::Relaxed) >= UNVALIDATED_MAX && incoming.may_retry() {
-            // Costs a round trip, and keeps those who lie about where they are from costing a handshake.
-            let _ = incoming.retry();
+            continue;
+        }
+        if incoming.may_retry() {
+            match Arc::clone(&unvalidated).try_acquire_owned() {
+                Ok(underway) => drop(tokio::spawn(serve(Arc::clone(&plane), incoming, underway))),
+                // Costs a round trip, and keeps those who lie about where they are from costing a handshake.
+                Err(_) => drop(incoming.retry()),
+            }
         } else {
-            tokio::spawn(serve(Arc::clone(&plane), incoming, Underway::new(&handshakes)));
+            line.push_back((Instant::now(), incoming));
         }
     }
 }
 
-/// A handshake, counted as long as it takes.
-struct Underway(Arc<AtomicUsize>);
-
-impl Underway {
-    fn new(handshakes: &Arc<AtomicUsize>) -> Self {
-        handshakes.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(handshakes))
-    }
-}
-
-impl Drop for Underway {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-async fn serve(plane: Arc<Plane>, incoming: Incoming, underway: Underway) {
+/// `underway` is held as long as the handshake takes.
+async fn serve(plane: Arc<Plane>, incoming: Incoming, underway: OwnedSemaphorePermit) {
     let remote = incoming.remote_address();
     let Ok(connecting) = incoming.accept() else { return };
     let quic = match timeout(plane.clients.handshake_timeout, connecting).await {
