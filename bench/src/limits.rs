@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::latency::Latencies;
-use crate::process::Server;
+use crate::process::{Server, own_cpu};
 use crate::workload::Figures;
 
 /// A value of 256 bytes and what surrounds it on the wire.
@@ -176,7 +176,7 @@ pub(crate) async fn push_rounds(server: &Server, streams: usize, connections: us
         held.push((connection, receive));
     }
     let mut times = Vec::new();
-    let cpu = server.cpu()?;
+    let (cpu, own) = (server.cpu()?, own_cpu()?);
     for _ in 0..ROUNDS {
         let start = Instant::now();
         for trigger in &mut triggers {
@@ -187,13 +187,14 @@ pub(crate) async fn push_rounds(server: &Server, streams: usize, connections: us
         }
         times.push(start.elapsed().as_secs_f64() * 1e3);
     }
-    let cpu = server.cpu()? - cpu;
+    let (cpu, own) = (server.cpu()? - cpu, own_cpu()? - own);
     let total: f64 = times.iter().sum();
     times.sort_by(f64::total_cmp);
     let deliveries = (ROUNDS * streams) as f64;
     Ok(Figures::from([
         ("acknowledgement to last p50 ms", times[times.len() / 2]),
         ("deliveries/s", deliveries / total * 1e3),
+        ("client CPU us/delivery", own.as_secs_f64() * 1e6 / deliveries),
         ("server CPU us/delivery", cpu.as_secs_f64() * 1e6 / deliveries),
     ]))
 }

@@ -73,9 +73,12 @@ pub(crate) struct Run {
     /// How often each system gets its turn; the tables show medians.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Systems left out, such as `etcd`.
+    /// Systems left out: `etcd`, `Hither` or `bare QUIC`.
     #[arg(long)]
     without: Vec<String>,
+    /// Workloads left out: those whose name contains this, such as `1,000,000 keys`.
+    #[arg(long)]
+    skip: Vec<String>,
     /// Only workloads whose name contains this; the tables go to standard output.
     #[arg(long)]
     only: Option<String>,

@@ -7,7 +7,7 @@ use crate::process::Server;
 use crate::report::{Page, Section};
 use crate::target::System;
 use crate::workload::closed_loop::{self, Op};
-use crate::workload::{Figures, burst, event, fan_out, instances, list, start};
+use crate::workload::{Figures, burst, distinct, event, fan_out, idle, instances, keys, list, start};
 use crate::{Run, limits, machine};
 
 /// A workload: how to run it on a fresh server.
@@ -16,8 +16,11 @@ enum Work {
     Loop { op: Op, in_flight: usize, connections: usize },
     Event,
     FanOut { watchers: usize, connections: usize },
+    Distinct { watchers: usize, connections: usize },
     Burst { watchers: usize, puts: usize },
     Instances { instances: usize },
+    Idle { watchers: usize },
+    Keys { keys: usize },
     List { keys: usize },
     Start,
 }
@@ -42,9 +45,27 @@ const fn closed(section: &'static str, name: &'static str, op: Op, in_flight: us
     Row { section, name, work: Work::Loop { op, in_flight, connections }, limit }
 }
 
+/// The name of the limits in the tables.
+const BARE: &str = "bare QUIC";
 const PUT: &str = "Put, 256 bytes, durable";
 const GET: &str = "Linearizable get, 256 bytes";
 const WATCH: &str = "Watch";
+const FAN_OUT: &str = "Fan-out: watchers of one key over 10 connections";
+const IDLE: &str = "Put, 256 in flight, beside idle watchers";
+const KEYS: &str = "Keys: filling the store, and a put and its event once it is full";
+
+const fn fan_out(name: &'static str, watchers: usize) -> Row {
+    let limit = if watchers == 10_000 { Some(Limit::Push { streams: watchers, connections: 10 }) } else { None };
+    Row { section: FAN_OUT, name, work: Work::FanOut { watchers, connections: 10 }, limit }
+}
+
+const fn idle(name: &'static str, watchers: usize) -> Row {
+    Row { section: IDLE, name, work: Work::Idle { watchers }, limit: None }
+}
+
+const fn keys(name: &'static str, keys: usize) -> Row {
+    Row { section: KEYS, name, work: Work::Keys { keys }, limit: None }
+}
 
 const ROWS: &[Row] = &[
     closed(PUT, "put, 1 in flight", Op::Put, 1, 1),
@@ -58,11 +79,16 @@ const ROWS: &[Row] = &[
     closed(GET, "get, 256 in flight, 1 connection", Op::Get, 256, 1),
     closed(GET, "get, 256 in flight, 8 connections", Op::Get, 256, 8),
     Row { section: WATCH, name: "put to event, 200 puts/s", work: Work::Event, limit: None },
+    fan_out("fan-out, 1 watcher", 1),
+    fan_out("fan-out, 100 watchers", 100),
+    fan_out("fan-out, 1,000 watchers", 1_000),
+    fan_out("fan-out, 10,000 watchers", 10_000),
+    fan_out("fan-out, 50,000 watchers", 50_000),
     Row {
-        section: "Fan-out: watchers of one key over 10 connections",
-        name: "fan-out, 10,000 watchers",
-        work: Work::FanOut { watchers: 10_000, connections: 10 },
-        limit: Some(Limit::Push { streams: 10_000, connections: 10 }),
+        section: "Fan-out: 10,000 watchers of 10,000 keys over 10 connections",
+        name: "distinct keys, 10,000 watchers",
+        work: Work::Distinct { watchers: 10_000, connections: 10 },
+        limit: None,
     },
     Row {
         section: "Burst: one writer at full speed, 64 in flight",
@@ -76,6 +102,12 @@ const ROWS: &[Row] = &[
         work: Work::Instances { instances: 10_000 },
         limit: None,
     },
+    idle("put beside 0 idle watchers", 0),
+    idle("put beside 1,000 idle watchers", 1_000),
+    idle("put beside 10,000 idle watchers", 10_000),
+    keys("1,000 keys", 1_000),
+    keys("100,000 keys", 100_000),
+    keys("1,000,000 keys", 1_000_000),
     Row { section: "List", name: "list 100,000 keys", work: Work::List { keys: 100_000 }, limit: None },
     Row { section: "Start", name: "start on an empty directory", work: Work::Start, limit: None },
 ];
@@ -88,10 +120,15 @@ pub(crate) async fn run(run: &Run) -> anyhow::Result<()> {
     } else {
         eprintln!("etcd is not measured: no {}, or built without the feature `etcd`", run.etcd.display());
     }
-    systems.retain(|system| !run.without.iter().any(|name| name.eq_ignore_ascii_case(system.name())));
+    let is_left_out = |name: &str| run.without.iter().any(|without| without.eq_ignore_ascii_case(name));
+    systems.retain(|system| !is_left_out(system.name()));
     let mut page = Page::new(machine::describe(), run.rounds, run.seconds);
     let mut kept = Kept::open(&run.kept, run.seconds)?;
-    for row in ROWS.iter().filter(|row| run.only.as_deref().is_none_or(|only| row.name.contains(only))) {
+    let is_asked_for = |row: &&Row| {
+        let is_skipped = run.skip.iter().any(|skip| row.name.contains(skip));
+        !is_skipped && run.only.as_deref().is_none_or(|only| row.name.contains(only))
+    };
+    for row in ROWS.iter().filter(is_asked_for) {
         let mut section = Section::new(row.section, row.name);
         for round in 1..=run.rounds {
             for &system in &systems {
@@ -101,10 +138,10 @@ pub(crate) async fn run(run: &Run) -> anyhow::Result<()> {
                     .with_context(|| format!("{} on {}, round {round} of {}", row.name, system.name(), run.rounds))?;
                 section.add(system.name(), figures);
             }
-            if let Some(limit) = row.limit {
+            if let Some(limit) = row.limit.filter(|_| !is_left_out(BARE)) {
                 let measure = async || limit_turn(run, limit).await;
-                let figures = kept.or_measure(row.name, "bare QUIC", round, measure).await;
-                section.add("bare QUIC", figures.with_context(|| format!("{}: the limit", row.name))?);
+                let figures = kept.or_measure(row.name, BARE, round, measure).await;
+                section.add(BARE, figures.with_context(|| format!("{}: the limit", row.name))?);
             }
         }
         page.push(section);
@@ -127,6 +164,9 @@ async fn turn(run: &Run, system: System, work: Work) -> anyhow::Result<Figures> 
         }
         Work::Event => event::run(system, &server, run.seconds).await,
         Work::FanOut { watchers, connections } => fan_out::run(system, &server, watchers, connections).await,
+        Work::Distinct { watchers, connections } => distinct::run(system, &server, watchers, connections).await,
+        Work::Idle { watchers } => idle::run(system, &server, watchers, run.seconds).await,
+        Work::Keys { keys } => keys::run(system, &server, keys, run.seconds).await,
         Work::Burst { watchers, puts } => burst::run(system, &server, watchers, puts).await,
         Work::Instances { instances } => instances::run(system, &server, instances).await,
         Work::List { keys } => list::run(system, &server, keys).await,

@@ -75,12 +75,7 @@ impl Server {
 
     /// CPU time that the process has used.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // Fields after the command's closing parenthesis; user and system time are the 12th and 13th of them.
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-        // The kernel shows 100 ticks a second to user space on every Linux platform there is.
-        Ok(Duration::from_millis(ticks * 10))
+        cpu(&self.child.id().to_string())
     }
 
     /// Resident memory in bytes.
@@ -98,6 +93,20 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// CPU time that this process has used.
+pub(crate) fn own_cpu() -> anyhow::Result<Duration> {
+    cpu("self")
+}
+
+fn cpu(process: &str) -> anyhow::Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // Fields after the command's closing parenthesis; user and system time are the 12th and 13th of them.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    // The kernel shows 100 ticks a second to user space on every Linux platform there is.
+    Ok(Duration::from_millis(ticks * 10))
 }
 
 fn first_line(child: &mut Child) -> anyhow::Result<String> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use hither::{Client, Identity, KeyRange, Start};
+use tokio::task::JoinSet;
 
 use crate::process::Server;
 
@@ -161,23 +162,30 @@ impl Connection {
         }
     }
 
-    /// Watchers of one key from now on: for Hither one stream each, for etcd one gRPC stream for all, as its own
-    /// client does. One `Watcher` of etcd stands for `count` of them.
-    pub(crate) async fn watch(&mut self, key: &str, count: usize) -> anyhow::Result<Vec<Watcher>> {
+    /// A watcher of each of these keys from now on, all asked for at once: for Hither one stream each, for etcd one gRPC
+    /// stream for all, as its own client does. One `Watcher` of etcd stands for all of them.
+    pub(crate) async fn watch(&mut self, keys: impl IntoIterator<Item = String>) -> anyhow::Result<Vec<Watcher>> {
         match self {
             Self::Hither(client) => {
-                let mut watchers = Vec::with_capacity(count);
-                for _ in 0..count {
-                    let watch = client.watch(KeyRange::One(key.into())).start(Start::Now).await?;
-                    watchers.push(Watcher::Hither(watch));
+                let mut opening = JoinSet::new();
+                for key in keys {
+                    opening.spawn(client.watch(KeyRange::One(key.into())).start(Start::Now).into_future());
+                }
+                let mut watchers = Vec::with_capacity(opening.len());
+                while let Some(opened) = opening.join_next().await {
+                    watchers.push(Watcher::Hither(opened??));
                 }
                 Ok(watchers)
             }
             #[cfg(feature = "etcd")]
             Self::Etcd(client) => {
-                let mut stream = client.watch(key, None).await?;
-                for _ in 1..count {
+                let mut keys = keys.into_iter();
+                let Some(first) = keys.next() else { return Ok(Vec::new()) };
+                let mut stream = client.watch(first, None).await?;
+                let mut count = 1;
+                for key in keys {
                     stream.watch(key, None).await?;
+                    count += 1;
                 }
                 // Each watch exists once its answer says so.
                 let mut created = 0;
@@ -194,16 +202,28 @@ impl Connection {
 impl Watcher {
     /// Waits for the next delivery; returns the number of events in it.
     pub(crate) async fn next(&mut self) -> anyhow::Result<usize> {
+        let mut events = 0;
+        self.next_keys(|_| events += 1).await?;
+        Ok(events)
+    }
+
+    /// Waits for the next delivery, and shows the key of each event in it.
+    pub(crate) async fn next_keys(&mut self, mut show: impl FnMut(&[u8])) -> anyhow::Result<()> {
         match self {
-            Self::Hither(watch) => Ok(watch.next().await.context("the watch goes on")??.events.len()),
+            Self::Hither(watch) => {
+                let update = watch.next().await.context("the watch goes on")??;
+                update.events.iter().filter_map(|event| event.key()).for_each(|key| show(key.as_bytes()));
+            }
             #[cfg(feature = "etcd")]
             Self::Etcd(stream) => loop {
-                let events = stream.message().await?.context("the stream goes on")?.events().len();
-                if events > 0 {
-                    return Ok(events);
+                let answer = stream.message().await?.context("the stream goes on")?;
+                answer.events().iter().filter_map(|event| event.kv()).for_each(|entry| show(entry.key()));
+                if !answer.events().is_empty() {
+                    break;
                 }
             },
         }
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The arithmetic of one watch: where it is, and whether what arrives follows.
 
 use hither_protocol::message::{Batch, Created, ResetPage, SnapshotPage, Start};
-use hither_protocol::{Entry, Event, Lineage, Revision};
+use hither_protocol::{Entry, Lineage, Revision};
 
 use crate::spec::WatchSpec;
 use crate::update::{Update, UpdateKind};
@@ -170,8 +170,9 @@ impl Stream {
         if !is_sound(&batch) {
             return (Step::Gap("changes that are not in the interval they name, or not in order"), 0);
         }
-        let arrived = batch.events.len();
-        let events: Vec<Event> = batch.events.into_iter().filter(|event| event.revision() > position).collect();
+        let mut events = batch.events;
+        let arrived = events.len();
+        events.retain(|event| event.revision() > position);
         let duplicates = u64::try_from(arrived - events.len()).unwrap_or(u64::MAX);
         let to = batch.to.max(position);
         self.position = Some(to);
@@ -258,6 +259,7 @@ fn is_sound(batch: &Batch) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hither_protocol::Event;
     use hither_protocol::message::{Filter, Mode};
     use hither_protocol::{ClusterId, KeyRange, Previous, Version};
 

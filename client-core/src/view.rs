@@ -23,7 +23,7 @@ pub(crate) struct View {
 #[derive(Clone, Debug)]
 struct Known {
     revision: Revision,
-    entry: Option<Entry>,
+    entry: Option<Box<Entry>>,
 }
 
 impl View {
@@ -79,7 +79,7 @@ impl View {
 
     /// The state as a snapshot tells it: in order of `mod_revision`, then of keys.
     pub(crate) fn snapshot(&self) -> Vec<Event> {
-        let mut entries: Vec<Entry> = self.keys.values().filter_map(|known| known.entry.clone()).collect();
+        let mut entries: Vec<Entry> = self.keys.values().filter_map(|known| known.entry.as_deref().cloned()).collect();
         entries.sort_by(|a, b| (a.mod_revision, &a.key).cmp(&(b.mod_revision, &b.key)));
         entries.into_iter().map(told).collect()
     }
@@ -89,7 +89,7 @@ impl View {
         let previous = |known: Option<&Known>| match (asked, known) {
             (false, _) => Previous::NotAsked,
             (true, None) => Previous::None,
-            (true, Some(Known { entry: Some(entry), .. })) => Previous::Entry(Box::new(entry.clone())),
+            (true, Some(Known { entry: Some(entry), .. })) => Previous::Entry(entry.clone()),
             (true, Some(_)) => Previous::Forgotten,
         };
         let mut exists: Vec<&Key> =
@@ -133,11 +133,15 @@ impl View {
         if self.overflowed {
             return;
         }
-        let known = Known { revision: entry.mod_revision, entry: self.entries.then(|| entry.clone()) };
+        let known = Known { revision: entry.mod_revision, entry: self.entries.then(|| Box::new(entry.clone())) };
         if self.entries {
             self.bytes += entry.value.len() + entry.key.0.len();
         }
-        let before = self.keys.insert(entry.key.clone(), known);
+        // A key that is known already keeps its place, and the new event its key.
+        let before = match self.keys.get_mut(&entry.key) {
+            Some(place) => Some(std::mem::replace(place, known)),
+            None => self.keys.insert(entry.key.clone(), known),
+        };
         self.forget_bytes(before.and_then(|known| known.entry));
         if self.bytes > self.bytes_max {
             self.drop_entries();
@@ -154,7 +158,7 @@ impl View {
         self.forget_bytes(before.and_then(|known| known.entry));
     }
 
-    fn forget_bytes(&mut self, entry: Option<Entry>) {
+    fn forget_bytes(&mut self, entry: Option<Box<Entry>>) {
         if let Some(entry) = entry {
             self.bytes = self.bytes.saturating_sub(entry.value.len() + entry.key.0.len());
         }

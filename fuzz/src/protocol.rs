@@ -29,6 +29,24 @@ pub fn frame(data: &[u8]) {
     let whole = cut([stream].into_iter());
     let pieces = cut(stream.chunks(usize::from(size).max(1)));
     assert_eq!(whole, pieces, "a stream means the same however it is cut");
+    let shared = cut_shared(stream.chunks(usize::from(size).max(1)));
+    assert_eq!(whole, shared, "and whether its pieces are copied or shared");
+}
+
+fn cut_shared<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Frame>, Option<FrameTooLarge>) {
+    let mut decoder = Decoder::default();
+    let mut frames = Vec::new();
+    for piece in pieces {
+        let mut piece = Bytes::copy_from_slice(piece);
+        loop {
+            match decoder.next_frame_of(&mut piece) {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => break,
+                Err(error) => return (frames, Some(error)),
+            }
+        }
+    }
+    (frames, None)
 }
 
 fn cut<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Frame>, Option<FrameTooLarge>) {

@@ -46,6 +46,31 @@ impl Decoder {
         Ok(Some(Frame { header, body: self.buffer.split_to(length).freeze() }))
     }
 
+    /// The next whole frame of what was pushed and of `piece`, which goes on after it; none once the rest of `piece` was
+    /// taken. A frame that lies within `piece` is a part of it and not a copy: it holds all of its memory.
+    ///
+    /// # Errors
+    /// [`FrameTooLarge`]: the stream cannot go on.
+    pub fn next_frame_of(&mut self, piece: &mut Bytes) -> Result<Option<Frame>, FrameTooLarge> {
+        if self.buffer.is_empty() {
+            if let Some(bytes) = piece.first_chunk::<HEADER_BYTES>() {
+                let header = Header::decode(bytes)?;
+                let length = header.length as usize;
+                if piece.len() >= HEADER_BYTES + length {
+                    piece.advance(HEADER_BYTES);
+                    return Ok(Some(Frame { header, body: piece.split_to(length) }));
+                }
+            } else if piece.is_empty() {
+                // Nothing of what was held is held on to.
+                self.buffer = BytesMut::new();
+                return Ok(None);
+            }
+        }
+        self.buffer.extend_from_slice(piece);
+        piece.clear();
+        self.next_frame()
+    }
+
     /// Bytes that wait for the rest of their frame.
     #[must_use]
     pub fn pending_bytes(&self) -> usize {

@@ -18,7 +18,7 @@ pub(crate) fn bind(node: &NodeConfig, clients: &ClientsConfig, identity: &Identi
     let tls = tls::server_config(identity).map_err(io::Error::other)?;
     let server = transport::server_config(clients, tls)?;
     let socket = socket::bind(node.listen)?;
-    let endpoint = transport::endpoint_config(identity.endpoint_keys());
+    let endpoint = transport::endpoint_config(identity.endpoint_keys())?;
     quinn::Endpoint::new(endpoint, Some(server), socket, Arc::new(quinn::TokioRuntime))
 }
 

@@ -6,22 +6,23 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::{Figures, VALUE_BYTES};
-use crate::process::Server;
+use super::{Figures, VALUE_BYTES, same};
+use crate::process::{Server, own_cpu};
 use crate::target::{Connection, System};
 
 const IN_FLIGHT: usize = 64;
+const CONNECTIONS: usize = 10;
 
 pub(crate) async fn run(system: System, server: &Server, watchers: usize, puts: usize) -> anyhow::Result<Figures> {
     let mut watching = Vec::new();
-    for _ in 0..10 {
+    for _ in 0..CONNECTIONS {
         watching.push(Connection::open(system, server).await?);
     }
     let writer = Connection::open(system, server).await?;
     let seen = Arc::new(AtomicUsize::new(0));
     let mut readers = Vec::new();
     for connection in &mut watching {
-        for mut watcher in connection.watch("bench/burst", watchers / 10).await? {
+        for mut watcher in connection.watch(same("bench/burst", watchers / CONNECTIONS)).await? {
             let seen = Arc::clone(&seen);
             readers.push(tokio::spawn(async move {
                 while let Ok(events) = watcher.next().await {
@@ -31,7 +32,7 @@ pub(crate) async fn run(system: System, server: &Server, watchers: usize, puts: 
         }
     }
     let start = Instant::now();
-    let cpu = server.cpu()?;
+    let (cpu, own) = (server.cpu()?, own_cpu()?);
     let mut callers = JoinSet::new();
     for _ in 0..IN_FLIGHT {
         let mut writer = writer.clone();
@@ -57,10 +58,11 @@ pub(crate) async fn run(system: System, server: &Server, watchers: usize, puts: 
         }
     }
     let took = since.duration_since(start).as_secs_f64();
-    let cpu = server.cpu()? - cpu;
+    let (cpu, own) = (server.cpu()? - cpu, own_cpu()? - own);
     readers.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(Figures::from([
         ("deliveries/s", last as f64 / took),
+        ("client CPU us/delivery", own.as_secs_f64() * 1e6 / last.max(1) as f64),
         ("server CPU us/delivery", cpu.as_secs_f64() * 1e6 / last.max(1) as f64),
         ("lost", expected.saturating_sub(last) as f64),
         ("doubled", last.saturating_sub(expected) as f64),

@@ -8,7 +8,7 @@ use tokio::task::LocalSet;
 
 use super::{Figures, VALUE_BYTES, key};
 use crate::latency::Latencies;
-use crate::process::Server;
+use crate::process::{Server, own_cpu};
 use crate::target::{Connection, System};
 
 /// Which operation.
@@ -74,10 +74,10 @@ pub(crate) async fn run(
         .run_until(async {
             tokio::time::sleep_until(warm_until.into()).await;
             cpu_from = server.cpu()?;
-            own_from = own_cpu();
+            own_from = own_cpu()?;
             tokio::time::sleep_until(end.into()).await;
             cpu_to = server.cpu()?;
-            own_to = own_cpu();
+            own_to = own_cpu()?;
             for task in tasks {
                 task.await??;
             }
@@ -94,12 +94,4 @@ pub(crate) async fn run(
         ("server CPU us/op", (cpu_to - cpu_from).as_secs_f64() * 1e6 / operations),
         ("client CPU us/op", (own_to - own_from).as_secs_f64() * 1e6 / operations),
     ]))
-}
-
-/// CPU time of this process.
-fn own_cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |n: usize| fields.get(n).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-    Duration::from_millis((ticks(11) + ticks(12)) * 10)
 }

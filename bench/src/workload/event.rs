@@ -12,7 +12,7 @@ const PUTS_PER_SECOND: f64 = 200.0;
 pub(crate) async fn run(system: System, server: &Server, seconds: f64) -> anyhow::Result<Figures> {
     let mut watching = Connection::open(system, server).await?;
     let mut writer = Connection::open(system, server).await?;
-    let mut watcher = watching.watch("bench/event", 1).await?.remove(0);
+    let mut watcher = watching.watch(["bench/event".to_owned()]).await?.remove(0);
     let value = vec![b'v'; VALUE_BYTES];
     let puts = (seconds * PUTS_PER_SECOND) as usize;
     let (mut from_put, mut from_ack) = (Latencies::new(), Latencies::new());

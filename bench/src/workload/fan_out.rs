@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::{Figures, VALUE_BYTES};
-use crate::process::Server;
+use super::{Figures, VALUE_BYTES, same};
+use crate::process::{Server, own_cpu};
 use crate::target::{Connection, System};
 
 const CHANGES: usize = 20;
@@ -18,6 +18,7 @@ pub(crate) async fn run(
     watchers: usize,
     connections: usize,
 ) -> anyhow::Result<Figures> {
+    let connections = connections.min(watchers);
     let mut pool = Vec::new();
     for _ in 0..connections {
         pool.push(Connection::open(system, server).await?);
@@ -31,7 +32,7 @@ pub(crate) async fn run(
     let arrived = Arc::new(Notify::new());
     let mut tasks = Vec::new();
     for connection in &mut pool {
-        for mut watcher in connection.watch("bench/fan-out", watchers / connections).await? {
+        for mut watcher in connection.watch(same("bench/fan-out", watchers / connections)).await? {
             let (seen, arrived) = (Arc::clone(&seen), Arc::clone(&arrived));
             tasks.push(tokio::spawn(async move {
                 while let Ok(events) = watcher.next().await {
@@ -47,7 +48,7 @@ pub(crate) async fn run(
 
     let mut to_all = Vec::new();
     let (mut deliveries, mut spent) = (0, Duration::ZERO);
-    let cpu = server.cpu()?;
+    let (cpu, own) = (server.cpu()?, own_cpu()?);
     for change in 1..=CHANGES {
         let start = Instant::now();
         writer.put("bench/fan-out", &value).await?;
@@ -59,7 +60,7 @@ pub(crate) async fn run(
         deliveries += watchers;
         spent += start.elapsed();
     }
-    let cpu = server.cpu()? - cpu;
+    let (cpu, own) = (server.cpu()? - cpu, own_cpu()? - own);
     let seen = seen.load(Ordering::Relaxed);
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     to_all.sort_by(f64::total_cmp);
@@ -67,6 +68,7 @@ pub(crate) async fn run(
         ("open ms", opened.as_secs_f64() * 1e3),
         ("acknowledgement to last p50 ms", to_all[to_all.len() / 2]),
         ("deliveries/s", deliveries as f64 / spent.as_secs_f64()),
+        ("client CPU us/delivery", own.as_secs_f64() * 1e6 / deliveries as f64),
         ("server CPU us/delivery", cpu.as_secs_f64() * 1e6 / deliveries as f64),
         ("server KiB/idle watcher", memory as f64 / 1024.0 / watchers as f64),
         ("doubled", seen as f64 - deliveries as f64),

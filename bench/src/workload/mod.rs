@@ -2,9 +2,15 @@
 
 pub(crate) mod burst;
 pub(crate) mod closed_loop;
+pub(crate) mod distinct;
 pub(crate) mod event;
 pub(crate) mod fan_out;
+<<<<<<< HEAD
 pub(crate) mod instances;
+=======
+pub(crate) mod idle;
+pub(crate) mod keys;
+>>>>>>> 25015b6 (wip)
 pub(crate) mod list;
 pub(crate) mod start;
 
@@ -19,4 +25,9 @@ pub(crate) const VALUE_BYTES: usize = 256;
 /// The `n`th of the keys that puts and gets go over.
 pub(crate) fn key(n: usize) -> String {
     format!("bench/{:06}", n % 1_000)
+}
+
+/// One key, so many times: what as many watchers of it ask for.
+pub(crate) fn same(key: &str, times: usize) -> impl Iterator<Item = String> {
+    std::iter::repeat_n(key.to_owned(), times)
 }

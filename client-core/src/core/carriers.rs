@@ -6,23 +6,30 @@ use bytes::{Bytes, BytesMut};
 use hither_protocol::codec::encode_body;
 use hither_protocol::message::Start;
 use hither_protocol::{Moment, Revision};
+use slab::Slab;
 
 use crate::error::Error;
 use crate::link::LinkId;
 use crate::spec::WatchSpec;
 use crate::stream::Stream;
 
+/// Bits of a stream's number that say which carrier has it; the others count the streams that were ever asked for. No
+/// client has more watches than these can name.
+const CARRIER_BITS: u32 = 24;
+const CARRIER: u64 = (1 << CARRIER_BITS) - 1;
+
 /// All watches. An application's watch is a subscriber of a carrier; identical ones share it.
 #[derive(Debug, Default)]
 pub(super) struct Watches {
-    pub(super) carriers: BTreeMap<u64, Carrier>,
+    pub(super) carriers: Slab<Carrier>,
     pub(super) subscribers: BTreeMap<u64, Subscriber>,
     /// The carrier that the next identical watch may join.
-    pub(super) shared: BTreeMap<Bytes, u64>,
-    pub(super) wires: BTreeMap<(LinkId, u64), u64>,
-    pub(super) next_carrier: u64,
-    pub(super) next_wire: u64,
-    pub(super) retries: BTreeSet<(Moment, u64)>,
+    pub(super) shared: BTreeMap<Bytes, usize>,
+    /// Streams that were ever asked for.
+    asked: u64,
+    /// Streams that carry something now.
+    wires: usize,
+    pub(super) retries: BTreeSet<(Moment, usize)>,
     pub(super) deadlines: BTreeSet<(Moment, u64)>,
     /// The subscribers that are told whether their watch is the present, and what they were told last.
     pub(super) standings: BTreeMap<u64, bool>,
@@ -63,7 +70,7 @@ pub(super) struct Wire {
 
 #[derive(Debug)]
 pub(super) struct Subscriber {
-    pub(super) carrier: u64,
+    pub(super) carrier: usize,
     /// Since when and until when it waits to be opened; none once it is.
     pub(super) opening: Option<(Moment, Moment)>,
 }
@@ -73,23 +80,51 @@ impl Watches {
         self.subscribers.len()
     }
 
-    pub(super) fn streams(&self) -> usize {
-        self.wires.len()
+    pub(super) const fn streams(&self) -> usize {
+        self.wires
     }
 
     pub(super) fn next_deadline(&self, connected: bool) -> Option<Moment> {
-        let first = |set: &BTreeSet<(Moment, u64)>| set.first().map(|(moment, _)| *moment);
-        first(&self.deadlines).into_iter().chain(first(&self.retries).filter(|_| connected)).min()
+        let deadline = self.deadlines.first().map(|(moment, _)| *moment);
+        let retry = self.retries.first().map(|(moment, _)| *moment);
+        deadline.into_iter().chain(retry.filter(|_| connected)).min()
     }
 
-    pub(super) fn of_wire(&mut self, link: LinkId, wire: u64) -> Option<(u64, &mut Carrier)> {
-        let key = *self.wires.get(&(link, wire))?;
-        self.carriers.get_mut(&key).map(|carrier| (key, carrier))
+    /// A number for a stream, which no other has or had, and which says where its carrier is.
+    pub(super) const fn number(&mut self, carrier: usize) -> u64 {
+        self.asked += 1;
+        self.asked << CARRIER_BITS | carrier as u64 & CARRIER
+    }
+
+    /// A carrier has a stream now.
+    pub(super) fn attach(&mut self, key: usize, wire: Wire) {
+        if let Some(carrier) = self.carriers.get_mut(key) {
+            carrier.wire = Some(wire);
+            self.wires += 1;
+        }
+    }
+
+    /// A carrier has its stream no longer.
+    pub(super) fn detach(&mut self, key: usize) -> Option<Wire> {
+        let carrier = self.carriers.get_mut(key)?;
+        carrier.stream.handle_lost();
+        self.moved = true;
+        let wire = carrier.wire.take()?;
+        self.wires -= 1;
+        Some(wire)
+    }
+
+    /// The carrier that has this stream.
+    pub(super) fn of_wire(&mut self, link: LinkId, wire: u64) -> Option<(usize, &mut Carrier)> {
+        let key = usize::try_from(wire & CARRIER).ok()?;
+        let carrier = self.carriers.get_mut(key)?;
+        let has = carrier.wire.as_ref().is_some_and(|has| has.link == link && has.id == wire);
+        has.then_some((key, carrier))
     }
 
     /// Nobody joins it any more.
-    pub(super) fn unshare(&mut self, key: u64) {
-        let Some(carrier) = self.carriers.get_mut(&key) else { return };
+    pub(super) fn unshare(&mut self, key: usize) {
+        let Some(carrier) = self.carriers.get_mut(key) else { return };
         carrier.stream.keep_to_itself();
         let name = share_key(carrier.stream.spec());
         if self.shared.get(&name) == Some(&key) {
@@ -97,8 +132,8 @@ impl Watches {
         }
     }
 
-    pub(super) fn forget_retry(&mut self, key: u64) {
-        if let Some(at) = self.carriers.get_mut(&key).and_then(|carrier| carrier.retry_at.take()) {
+    pub(super) fn forget_retry(&mut self, key: usize) {
+        if let Some(at) = self.carriers.get_mut(key).and_then(|carrier| carrier.retry_at.take()) {
             self.retries.remove(&(at, key));
         }
     }

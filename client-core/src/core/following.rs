@@ -6,7 +6,7 @@ use std::time::Duration;
 use hither_protocol::message::{Batch, Beat, Created, EndReason, ResetPage, SnapshotPage, SubscribeRefused};
 use hither_protocol::{ErrorCode, Moment, Retry, WatchId};
 
-use super::{Core, Note};
+use super::{Core, Note, Signal};
 use crate::error::Error;
 use crate::link::{Link, LinkId};
 use crate::stream::Step;
@@ -16,11 +16,11 @@ impl Core {
     /// Opens every watch on a new connection. Returns how many of them go on where they were.
     pub(super) fn resume_watches(&mut self) -> u64 {
         self.lose_streams();
-        let keys: Vec<u64> = self.watches.carriers.keys().copied().collect();
+        let keys: Vec<usize> = self.watches.carriers.iter().map(|(key, _)| key).collect();
         let mut resumed = 0;
         for key in keys {
             self.subscribe(key);
-            resumed += u64::from(self.watches.carriers.get(&key).is_some_and(|carrier| carrier.begun));
+            resumed += u64::from(self.watches.carriers.get(key).is_some_and(|carrier| carrier.begun));
         }
         self.metrics.watch_resumes += resumed;
         resumed
@@ -28,11 +28,9 @@ impl Core {
 
     /// The connection that carried the streams is no more, or no longer the one.
     pub(super) fn lose_streams(&mut self) {
-        self.watches.wires.clear();
-        self.watches.moved = true;
-        for carrier in self.watches.carriers.values_mut() {
-            carrier.wire = None;
-            carrier.stream.handle_lost();
+        let keys: Vec<usize> = self.watches.carriers.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.watches.detach(key);
         }
     }
 
@@ -51,11 +49,8 @@ impl Core {
             link.streams = link.streams.saturating_sub(1);
         }
         let wire = refused.watch.0;
-        let Some((key, carrier)) = self.watches.of_wire(id, wire) else { return };
-        carrier.wire = None;
-        carrier.stream.handle_lost();
-        self.watches.wires.remove(&(id, wire));
-        self.watches.moved = true;
+        let Some((key, _)) = self.watches.of_wire(id, wire) else { return };
+        self.watches.detach(key);
         let error = Error::from(refused.refusal);
         if error.retry() == Retry::Never {
             self.end_carrier(key, &error);
@@ -90,11 +85,8 @@ impl Core {
     }
 
     pub(super) fn handle_end(&mut self, now: Moment, link: LinkId, wire: u64, reason: EndReason) {
-        let Some((key, carrier)) = self.watches.of_wire(link, wire) else { return };
-        carrier.wire = None;
-        carrier.stream.handle_lost();
-        self.watches.wires.remove(&(link, wire));
-        self.watches.moved = true;
+        let Some((key, _)) = self.watches.of_wire(link, wire) else { return };
+        self.watches.detach(key);
         match reason {
             EndReason::Forbidden => {
                 let detail = "the identity may no longer see these keys";
@@ -123,7 +115,7 @@ impl Core {
             }
         }
         let behind: BTreeSet<WatchId> = beat.behind.iter().copied().collect();
-        for carrier in self.watches.carriers.values_mut() {
+        for (_, carrier) in &mut self.watches.carriers {
             if let Some(wire) = &mut carrier.wire
                 && wire.link == id
                 && wire.since <= acknowledged
@@ -135,21 +127,20 @@ impl Core {
         }
     }
 
-    fn take_step(&mut self, now: Moment, key: u64, step: Step) {
+    fn take_step(&mut self, now: Moment, key: usize, step: Step) {
         match step {
             Step::Wait => {}
             Step::Tell(update) => {
-                self.watches.moved = true;
+                let Self { watches, signals, metrics, .. } = self;
+                watches.moved = true;
                 self.seen = self.seen.max(update.revision);
-                self.metrics.watch_resets += u64::from(update.kind == UpdateKind::Reset);
-                let Some(carrier) = self.watches.carriers.get_mut(&key) else { return };
+                metrics.watch_resets += u64::from(update.kind == UpdateKind::Reset);
+                let Some(carrier) = watches.carriers.get_mut(key) else { return };
                 carrier.attempts = 0;
-                let subscribers = carrier.subscribers.clone();
-                if let Some((last, others)) = subscribers.split_last() {
-                    for id in others {
-                        self.tell(*id, update.clone());
-                    }
-                    self.tell(*last, update);
+                metrics.events += (update.events.len() * carrier.subscribers.len()) as u64;
+                if let Some((last, others)) = carrier.subscribers.split_last() {
+                    signals.extend(others.iter().map(|&id| Signal::Update { id, update: update.clone() }));
+                    signals.push_back(Signal::Update { id: *last, update });
                 }
             }
             Step::Gap(reason) => {

@@ -20,12 +20,12 @@ impl Core {
         self.settle(now);
     }
 
-    /// Several frames came at once: cheaper than one after the other.
-    pub fn handle_frames(&mut self, now: Moment, link: LinkId, frames: &[Frame]) {
+    /// Several frames came. What they lead to beyond themselves is put off until
+    /// [`handle_timeout`](Self::handle_timeout), which is owed at once, but once for all streams that had something.
+    pub fn take_frames(&mut self, now: Moment, link: LinkId, frames: &[Frame]) {
         for frame in frames {
             self.take_frame(now, link, frame);
         }
-        self.settle(now);
     }
 
     fn take_frame(&mut self, now: Moment, id: LinkId, frame: &Frame) {

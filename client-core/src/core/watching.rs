@@ -55,7 +55,7 @@ impl Core {
         }
         let Watches { standings, subscribers, carriers, .. } = &mut self.watches;
         for (id, told) in standings {
-            let carrier = subscribers.get(id).and_then(|subscriber| carriers.get(&subscriber.carrier));
+            let carrier = subscribers.get(id).and_then(|subscriber| carriers.get(subscriber.carrier));
             let live = carrier.is_some_and(|carrier| carrier.stream.is_live());
             if live != *told {
                 *told = live;
@@ -74,7 +74,7 @@ impl Core {
     /// still counts as told.
     pub fn handle_full(&mut self, now: Moment, id: u64) {
         let Some(key) = self.watches.subscribers.get(&id).map(|subscriber| subscriber.carrier) else { return };
-        let Some(carrier) = self.watches.carriers.get_mut(&key) else { return };
+        let Some(carrier) = self.watches.carriers.get_mut(key) else { return };
         if carrier.subscribers.len() > 1 {
             // The others go on; this one gets a stream of its own when it is ready.
             carrier.subscribers.retain(|other| *other != id);
@@ -99,7 +99,7 @@ impl Core {
     /// The application has caught up with a watch.
     pub fn handle_drained(&mut self, now: Moment, id: u64) {
         let Some(key) = self.watches.subscribers.get(&id).map(|subscriber| subscriber.carrier) else { return };
-        let Some(carrier) = self.watches.carriers.get_mut(&key) else { return };
+        let Some(carrier) = self.watches.carriers.get_mut(key) else { return };
         if std::mem::take(&mut carrier.paused) {
             match &carrier.wire {
                 Some(wire) => self.actions.push_back(Action::Resume { link: wire.link, watch: wire.id }),
@@ -114,22 +114,19 @@ impl Core {
         if let Some(link) = self.links.get_mut(&id) {
             link.streams = link.streams.saturating_sub(1);
         }
-        if let Some((key, carrier)) = self.watches.of_wire(id, wire) {
-            carrier.wire = None;
-            carrier.stream.handle_lost();
-            self.watches.wires.remove(&(id, wire));
-            self.watches.moved = true;
+        if let Some((key, _)) = self.watches.of_wire(id, wire) {
+            self.watches.detach(key);
             self.retry(now, key, None);
         }
         self.settle(now);
     }
 
-    fn joinable(&self, spec: &WatchSpec) -> Option<u64> {
+    fn joinable(&self, spec: &WatchSpec) -> Option<usize> {
         if !self.options.share_watches || !is_shareable(spec) {
             return None;
         }
         let key = *self.watches.shared.get(&share_key(spec))?;
-        let carrier = self.watches.carriers.get(&key)?;
+        let carrier = self.watches.carriers.get(key)?;
         // What a caller did before it watched is in the snapshot that it gets.
         let fresh = match carrier.stream.position() {
             None => true,
@@ -138,8 +135,8 @@ impl Core {
         (carrier.stream.view().is_complete() && !carrier.paused && fresh).then_some(key)
     }
 
-    fn join(&mut self, now: Moment, id: u64, key: u64, deadline: Moment) {
-        let Some(carrier) = self.watches.carriers.get_mut(&key) else { return };
+    fn join(&mut self, now: Moment, id: u64, key: usize, deadline: Moment) {
+        let Some(carrier) = self.watches.carriers.get_mut(key) else { return };
         carrier.subscribers.push(id);
         let created = carrier.stream.is_created();
         let position = carrier.stream.position();
@@ -166,7 +163,7 @@ impl Core {
         let key = self.add_carrier(Carrier::new(Stream::new(spec, view), vec![id]));
         if shared
             && let Some(before) = self.watches.shared.insert(name, key)
-            && let Some(carrier) = self.watches.carriers.get_mut(&before)
+            && let Some(carrier) = self.watches.carriers.get_mut(before)
         {
             carrier.stream.keep_to_itself();
         }
@@ -174,30 +171,26 @@ impl Core {
         self.subscribe(key);
     }
 
-    fn add_carrier(&mut self, carrier: Carrier) -> u64 {
-        let key = self.watches.next_carrier;
-        self.watches.next_carrier += 1;
-        self.watches.carriers.insert(key, carrier);
-        key
+    fn add_carrier(&mut self, carrier: Carrier) -> usize {
+        self.watches.carriers.insert(carrier)
     }
 
-    fn add_subscriber(&mut self, now: Moment, id: u64, carrier: u64, deadline: Moment) {
+    fn add_subscriber(&mut self, now: Moment, id: u64, carrier: usize, deadline: Moment) {
         self.watches.subscribers.insert(id, Subscriber { carrier, opening: Some((now, deadline)) });
         self.watches.deadlines.insert((deadline, id));
     }
 
     /// Asks the server for the stream of a carrier, if there is a server to ask.
-    pub(super) fn subscribe(&mut self, key: u64) {
+    pub(super) fn subscribe(&mut self, key: usize) {
         self.watches.forget_retry(key);
         let Some(link_id) = self.active else { return };
-        let (Some(link), Some(carrier)) = (self.links.get_mut(&link_id), self.watches.carriers.get_mut(&key)) else {
+        let id = self.watches.number(key);
+        let (Some(link), Some(carrier)) = (self.links.get_mut(&link_id), self.watches.carriers.get_mut(key)) else {
             return;
         };
         if carrier.paused || carrier.wire.is_some() {
             return;
         }
-        self.watches.next_wire += 1;
-        let id = self.watches.next_wire;
         if let Some(count) = link.add_stream() {
             self.actions.push_back(Action::AllowStreams { link: link_id, count });
         }
@@ -215,8 +208,7 @@ impl Core {
         };
         link.tell(id, &subscribe);
         let since = link.next_keep_alive();
-        carrier.wire = Some(Wire { link: link_id, id, since, received: 0, sent: 0, beat: None });
-        self.watches.wires.insert((link_id, id), key);
+        self.watches.attach(key, Wire { link: link_id, id, since, received: 0, sent: 0, beat: None });
     }
 
     pub(super) fn tell(&mut self, id: u64, update: Update) {
@@ -233,15 +225,15 @@ impl Core {
     }
 
     /// Opens a watch again where it is.
-    pub(super) fn reopen(&mut self, now: Moment, key: u64) {
+    pub(super) fn reopen(&mut self, now: Moment, key: usize) {
         self.cancel_wire(key);
         self.retry(now, key, None);
     }
 
     /// Opens a watch again: at once the first time, later if that does not help.
-    pub(super) fn retry(&mut self, now: Moment, key: u64, error: Option<Error>) {
+    pub(super) fn retry(&mut self, now: Moment, key: usize, error: Option<Error>) {
         self.watches.forget_retry(key);
-        let Some(carrier) = self.watches.carriers.get_mut(&key) else { return };
+        let Some(carrier) = self.watches.carriers.get_mut(key) else { return };
         let wait = match carrier.attempts {
             0 if error.is_none() => Duration::ZERO,
             attempts => jitter(ceiling(self.options.backoff_min, self.options.backoff_max, attempts), &mut self.random),
@@ -253,15 +245,11 @@ impl Core {
     }
 
     /// Tells the server that nobody wants the stream any more. It is read to its end, which comes soon.
-    fn cancel_wire(&mut self, key: u64) {
-        let Some(carrier) = self.watches.carriers.get_mut(&key) else { return };
-        carrier.stream.handle_lost();
-        self.watches.moved = true;
-        let Some(wire) = carrier.wire.take() else { return };
-        if carrier.paused {
+    fn cancel_wire(&mut self, key: usize) {
+        let Some(wire) = self.watches.detach(key) else { return };
+        if self.watches.carriers.get(key).is_some_and(|carrier| carrier.paused) {
             self.actions.push_back(Action::Resume { link: wire.link, watch: wire.id });
         }
-        self.watches.wires.remove(&(wire.link, wire.id));
         if let Some(link) = self.links.get_mut(&wire.link) {
             link.tell(wire.id, &CancelWatch { watch: WatchId(wire.id) });
         }
@@ -274,7 +262,7 @@ impl Core {
             self.watches.deadlines.remove(&(deadline, id));
         }
         let key = subscriber.carrier;
-        let Some(carrier) = self.watches.carriers.get_mut(&key) else { return };
+        let Some(carrier) = self.watches.carriers.get_mut(key) else { return };
         carrier.subscribers.retain(|other| *other != id);
         if carrier.subscribers.is_empty() {
             self.cancel_wire(key);
@@ -282,15 +270,15 @@ impl Core {
         }
     }
 
-    fn remove_carrier(&mut self, key: u64) {
+    fn remove_carrier(&mut self, key: usize) {
         self.watches.forget_retry(key);
         self.watches.unshare(key);
-        self.watches.carriers.remove(&key);
+        drop(self.watches.carriers.try_remove(key));
     }
 
     /// Ends a watch for everyone who has it.
-    pub(super) fn end_carrier(&mut self, key: u64, error: &Error) {
-        let Some(carrier) = self.watches.carriers.get(&key) else { return };
+    pub(super) fn end_carrier(&mut self, key: usize, error: &Error) {
+        let Some(carrier) = self.watches.carriers.get(key) else { return };
         for id in carrier.subscribers.clone() {
             self.end_subscriber(id, Some(error.clone()));
         }
@@ -337,7 +325,7 @@ impl Core {
                 .watches
                 .subscribers
                 .get(&id)
-                .and_then(|subscriber| self.watches.carriers.get(&subscriber.carrier))
+                .and_then(|subscriber| self.watches.carriers.get(subscriber.carrier))
                 .and_then(|carrier| carrier.error.clone());
             let error = last.unwrap_or_else(|| {
                 if self.active.is_some() && !self.silent {
@@ -352,7 +340,8 @@ impl Core {
         if self.active.is_none() {
             return;
         }
-        let due: Vec<u64> = self.watches.retries.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| *key).collect();
+        let due: Vec<usize> =
+            self.watches.retries.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| *key).collect();
         for key in due {
             self.subscribe(key);
         }

@@ -1,8 +1,8 @@
 //! Sockets, connecting, and what QUIC's errors mean to a person.
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -11,10 +11,15 @@ use futures_util::stream::FuturesUnordered;
 use hither_client_core::{Endpoint, Error};
 use hither_protocol::ErrorCode;
 use hither_protocol::error::CloseCode;
-use quinn::ConnectionError;
+use hither_protocol::limits::DATAGRAM_BYTES_MAX;
+use quinn::{ConnectionError, EndpointConfig, TokioRuntime};
+use socket2::{Domain, Protocol, Socket, Type};
 
 /// How long one address of a server has before the next is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(200);
+/// Room for what comes for a thousand watches at once, while the application has the thread: with the system's default a
+/// part of it is dropped, and comes again later. The system may grant less.
+const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 /// TLS alerts, which QUIC carries as errors from 0x100.
 const CRYPTO_ERROR: u64 = 0x100;
 const ALERT_NO_APPLICATION_PROTOCOL: u64 = 120;
@@ -89,7 +94,7 @@ impl Sockets {
         if let Some(socket) = &*slot {
             return Ok(socket.clone());
         }
-        let socket = quinn::Endpoint::client(local)
+        let socket = bind(local)
             .map_err(|error| Error::caused_by(ErrorCode::Unavailable, "no UDP socket could be opened", error))?;
         Ok(slot.insert(socket).clone())
     }
@@ -101,6 +106,20 @@ impl Sockets {
             socket.wait_idle().await;
         }
     }
+}
+
+fn bind(local: SocketAddr) -> io::Result<quinn::Endpoint> {
+    let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
+    if local.is_ipv6() {
+        // Where that cannot be had, IPv4 has a socket of its own anyway.
+        let _ = socket.set_only_v6(false);
+    }
+    // What the system does not grant is done without.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
+    socket.bind(&local.into())?;
+    let mut config = EndpointConfig::default();
+    config.max_udp_payload_size(DATAGRAM_BYTES_MAX).map_err(io::Error::other)?;
+    quinn::Endpoint::new(config, None, socket.into(), Arc::new(TokioRuntime))
 }
 
 /// What the end of a connection means.

@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::stream::FuturesUnordered;
 use hither_client_core::{Action, Core, Endpoint, Error, LinkId};
-use hither_protocol::codec::{Decoder, Frame};
+use hither_protocol::codec::Frame;
 use hither_protocol::error::CloseCode;
+use hither_protocol::limits::DATAGRAM_BYTES_MAX;
 use hither_protocol::message::op;
 use hither_protocol::{ErrorCode, Moment, SERVER_NAME};
 use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
 
 use super::dial::{self, Sockets};
+use super::readers::{Kind, Read, Reader, ReaderId, Readers};
 use crate::identity::Identity;
 use crate::tls;
 
@@ -25,8 +28,10 @@ const IDLE: Duration = Duration::from_secs(10);
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// Streams that the server may open before the first watch: large replies.
 const STREAMS: u32 = 64;
-/// Chunks taken from a stream at once.
-const CHUNKS: usize = 16;
+/// Reads of one stream before the others have their turn.
+const READS: usize = 4;
+/// Streams of the server that are taken up at once.
+const ACCEPTS: usize = 256;
 /// The first guess of a round trip: the first packet is sent again after three of these, so that a server that
 /// was just started is found soon.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
@@ -37,6 +42,8 @@ pub(super) struct Links {
     config: quinn::ClientConfig,
     links: BTreeMap<LinkId, Wires>,
     pub(super) events: FuturesUnordered<Pin<Box<dyn Future<Output = Io> + Send>>>,
+    pub(super) readers: Readers,
+    frames: Vec<Frame>,
 }
 
 /// One connection.
@@ -46,26 +53,9 @@ struct Wires {
     /// Absent while a write is on its way.
     control: Option<SendStream>,
     lane: Option<SendStream>,
-    /// Watches that are not read now, and their streams once a read has come back.
+    /// Watches that are not read now, and their streams once something has come on them.
     paused: BTreeSet<u64>,
-    parked: BTreeMap<u64, Reader>,
-}
-
-/// A stream that is read, and the piece of a frame that has come.
-pub(super) struct Reader {
-    kind: Kind,
-    stream: RecvStream,
-    decoder: Decoder,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// Control lane, request lane, or a request's own stream.
-    Lane,
-    /// Opened by the server; what it is shows with its first frame.
-    Server,
-    /// A watch.
-    Watch(u64),
+    parked: BTreeMap<u64, ReaderId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +67,6 @@ pub(super) enum Which {
 /// What a future came to.
 pub(super) enum Io {
     Dialed(LinkId, Result<Box<Dialed>, Error>),
-    Read(LinkId, Reader, Result<Vec<Bytes>, Option<ReadError>>),
     Wrote(LinkId, Which, SendStream, Result<(), WriteError>),
     Accepted(LinkId, Connection, Result<RecvStream, ConnectionError>),
     Exchanging(LinkId, Result<RecvStream, WriteError>),
@@ -98,6 +87,8 @@ impl Links {
             config: client_config(identity)?,
             links: BTreeMap::new(),
             events: FuturesUnordered::new(),
+            readers: Readers::new(),
+            frames: Vec::new(),
         })
     }
 
@@ -131,12 +122,12 @@ impl Links {
                     if let Some(wires) = self.links.get_mut(&link) {
                         wires.paused.remove(&watch);
                         if let Some(reader) = wires.parked.remove(&watch) {
-                            self.read(link, reader);
+                            self.readers.ring(reader);
                         }
                     }
                 }
                 Action::Hangup { link, code } => {
-                    if let Some(wires) = self.links.remove(&link) {
+                    if let Some(wires) = self.forget(link) {
                         wires.close(code);
                     }
                 }
@@ -177,11 +168,10 @@ impl Links {
         match event {
             Io::Dialed(link, Ok(dialed)) => self.dialed(core, now, link, *dialed),
             Io::Dialed(link, Err(error)) => {
-                if self.links.remove(&link).is_some() {
+                if self.forget(link).is_some() {
                     core.handle_lost(now, link, error);
                 }
             }
-            Io::Read(link, reader, read) => self.take(core, now, link, reader, read),
             Io::Wrote(link, which, stream, written) => {
                 if let (Some(wires), Ok(())) = (self.links.get_mut(&link), written) {
                     match which {
@@ -191,24 +181,36 @@ impl Links {
                 }
             }
             Io::Accepted(link, connection, Ok(stream)) => {
+                self.read_from(core, now, link, Kind::Server, stream);
+                // Those that came with it need no future of their own.
+                for _ in 1..ACCEPTS {
+                    let Some(Ok(stream)) = connection.accept_uni().now_or_never() else { break };
+                    self.read_from(core, now, link, Kind::Server, stream);
+                }
                 if self.links.contains_key(&link) {
-                    self.read(link, Reader { kind: Kind::Server, stream, decoder: Decoder::default() });
                     self.accept(link, connection);
                 }
             }
-            Io::Exchanging(link, Ok(stream)) => {
-                if self.links.contains_key(&link) {
-                    self.read(link, Reader { kind: Kind::Lane, stream, decoder: Decoder::default() });
-                }
-            }
+            Io::Exchanging(link, Ok(stream)) => self.read_from(core, now, link, Kind::Lane, stream),
             // The end of the connection is told by the future that waits for it.
             Io::Accepted(_, _, Err(_)) | Io::Exchanging(_, Err(_)) => {}
             Io::Closed(link, error) => {
-                if let Some(wires) = self.links.remove(&link) {
+                // What had come before the end counts.
+                for reader in self.readers.rung() {
+                    self.read(core, now, reader);
+                }
+                if let Some(wires) = self.forget(link) {
                     core.handle_lost(now, link, dial::lost(&wires.endpoint, &error));
                 }
             }
         }
+    }
+
+    /// Forgets a connection. Its streams ring as it ends, and are forgotten then; those that rang before are now.
+    fn forget(&mut self, link: LinkId) -> Option<Wires> {
+        let wires = self.links.remove(&link)?;
+        wires.parked.values().for_each(|reader| self.readers.remove(*reader));
+        Some(wires)
     }
 
     fn connection(&self, link: LinkId) -> Option<Connection> {
@@ -253,7 +255,7 @@ impl Links {
         wires.control = Some(control.0);
         wires.lane = Some(lane.0);
         for stream in [control.1, lane.1] {
-            self.read(link, Reader { kind: Kind::Lane, stream, decoder: Decoder::default() });
+            self.read_from(core, now, link, Kind::Lane, stream);
         }
         self.accept(link, connection.clone());
         self.events.push(Box::pin(async move { Io::Closed(link, connection.closed().await) }));
@@ -281,67 +283,59 @@ impl Links {
         }));
     }
 
-    fn read(&mut self, link: LinkId, mut reader: Reader) {
-        self.events.push(Box::pin(async move {
-            let mut chunks = [const { Bytes::new() }; CHUNKS];
-            let read = match reader.stream.read_chunks(&mut chunks).await {
-                Ok(Some(count)) => Ok(chunks.into_iter().take(count).collect()),
-                Ok(None) => Err(None),
-                Err(error) => Err(Some(error)),
-            };
-            Io::Read(link, reader, read)
-        }));
+    fn read_from(&mut self, core: &mut Core, now: Moment, link: LinkId, kind: Kind, stream: RecvStream) {
+        if self.links.contains_key(&link) {
+            let reader = self.readers.insert(link, kind, stream);
+            self.read(core, now, reader);
+        }
     }
 
-    fn take(
-        &mut self,
-        core: &mut Core,
-        now: Moment,
-        link: LinkId,
-        mut reader: Reader,
-        read: Result<Vec<Bytes>, Option<ReadError>>,
-    ) {
-        if !self.links.contains_key(&link) {
+    /// Reads what a stream has. The core takes note of what came and acts on it when it is next told the time.
+    pub(super) fn read(&mut self, core: &mut Core, now: Moment, id: ReaderId) {
+        let Some(reader) = self.readers.get_mut(id) else { return };
+        let Some(wires) = self.links.get_mut(&reader.link) else { return self.readers.remove(id) };
+        if let Kind::Watch(watch) = reader.kind
+            && wires.paused.contains(&watch)
+        {
+            wires.parked.insert(watch, id);
             return;
         }
-        let chunks = match read {
-            Ok(chunks) => chunks,
-            Err(Some(ReadError::ConnectionLost(_))) => return,
-            Err(_) => {
-                if let Kind::Watch(watch) = reader.kind {
-                    core.handle_stream_end(now, link, watch);
-                }
-                return;
-            }
-        };
-        let mut frames: Vec<Frame> = Vec::new();
-        for chunk in chunks {
-            reader.decoder.push(&chunk);
-        }
-        loop {
-            match reader.decoder.next_frame() {
-                Ok(Some(frame)) => frames.push(frame),
-                Ok(None) => break,
-                Err(error) => {
-                    if let Some(wires) = self.links.remove(&link) {
+        for _ in 0..READS {
+            self.frames.clear();
+            match self.readers.read(id, &mut self.frames) {
+                Read::Nothing => return,
+                Read::Some => self.take(core, now, id),
+                Read::Ended(error) => return self.end(core, now, id, error.as_ref()),
+                Read::Broken(error) => {
+                    let Some(link) = self.readers.get_mut(id).map(|reader| reader.link) else { return };
+                    if let Some(wires) = self.forget(link) {
                         wires.close(CloseCode::FrameTooLarge);
                         let detail = format!("what {} sends is no frame: {error}", wires.endpoint);
                         core.handle_lost(now, link, Error::caused_by(ErrorCode::ConnectionLost, detail, error));
                     }
-                    return;
+                    return self.readers.remove(id);
                 }
             }
         }
-        if let (Kind::Server, Some(first)) = (reader.kind, frames.first()) {
+        self.readers.ring(id);
+    }
+
+    fn take(&mut self, core: &mut Core, now: Moment, id: ReaderId) {
+        let Some(reader) = self.readers.get_mut(id) else { return };
+        if let (Kind::Server, Some(first)) = (reader.kind, self.frames.first()) {
             reader.kind = if first.header.op == op::CREATED { Kind::Watch(first.header.id) } else { Kind::Lane };
         }
-        core.handle_frames(now, link, &frames);
-        let Some(wires) = self.links.get_mut(&link) else { return };
-        match reader.kind {
-            Kind::Watch(watch) if wires.paused.contains(&watch) => {
-                wires.parked.insert(watch, reader);
-            }
-            _ => self.read(link, reader),
+        core.take_frames(now, reader.link, &self.frames);
+    }
+
+    fn end(&mut self, core: &mut Core, now: Moment, id: ReaderId, error: Option<&ReadError>) {
+        let Some(&mut Reader { link, kind, .. }) = self.readers.get_mut(id) else { return };
+        self.readers.remove(id);
+        // The end of the connection is told by the future that waits for it.
+        if let Kind::Watch(watch) = kind
+            && !matches!(error, Some(ReadError::ConnectionLost(_)))
+        {
+            core.handle_stream_end(now, link, watch);
         }
     }
 }
@@ -371,6 +365,9 @@ fn client_config(identity: &Identity) -> Result<quinn::ClientConfig, Error> {
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .max_concurrent_uni_streams(VarInt::from_u32(STREAMS))
         .datagram_receive_buffer_size(None);
+    let mut discovery = quinn::MtuDiscoveryConfig::default();
+    discovery.upper_bound(DATAGRAM_BYTES_MAX);
+    transport.mtu_discovery_config(Some(discovery));
     let mut config = quinn::ClientConfig::new(Arc::new(tls::client(identity)?));
     config.transport_config(Arc::new(transport));
     Ok(config)

@@ -2,6 +2,7 @@
 
 pub(crate) mod dial;
 mod links;
+mod readers;
 mod renewal;
 mod told;
 
@@ -29,6 +30,7 @@ use crate::identity::Identity;
 use crate::mailbox::Mailbox;
 use crate::registry::Registry;
 use links::{Io, Links};
+use readers::ReaderId;
 use renewal::Renewal;
 use told::Told;
 
@@ -38,6 +40,9 @@ pub(crate) type Outcome = Result<(Stamp, Reply), Error>;
 /// Commands and events taken at one wake-up before what they led to is written: large enough to fill packets, small
 /// enough that the first of them does not wait for the last.
 const BATCH: usize = 256;
+/// Streams read at one wake-up before the application is told what came on them: few enough that it finds that in the
+/// processor's cache.
+const READ_BATCH: usize = 64;
 /// How long the last packets may take to leave, when a client closes.
 const FLUSH: Duration = Duration::from_millis(50);
 /// The longest sleep: what the wall clock decides is looked at this often.
@@ -132,6 +137,7 @@ struct Driver {
 #[derive(Default)]
 struct Brought {
     commands: Vec<Command>,
+    reads: Vec<ReaderId>,
     events: VecDeque<Io>,
     abandoned: bool,
 }
@@ -150,8 +156,16 @@ impl Driver {
             for command in brought.commands.drain(..) {
                 self.take(now, command);
             }
+            if !brought.reads.is_empty() {
+                for reader in brought.reads.drain(..) {
+                    self.links.read(&mut self.core, now, reader);
+                }
+                // Once for all that they brought.
+                self.core.handle_timeout(now);
+            }
             while let Some(event) = brought.events.pop_front() {
                 self.links.handle(&mut self.core, now, event);
+                self.core.handle_timeout(now);
             }
             if std::mem::take(&mut brought.abandoned) && !self.leaving {
                 self.leaving = true;
@@ -183,13 +197,14 @@ impl Driver {
                     Poll::Pending => {}
                 }
             }
+            links.readers.poll_rung(context, READ_BATCH, &mut brought.reads);
             while brought.events.len() < BATCH {
                 match links.events.poll_next_unpin(context) {
                     Poll::Ready(Some(event)) => brought.events.push_back(event),
                     Poll::Ready(None) | Poll::Pending => break,
                 }
             }
-            woken |= !brought.events.is_empty();
+            woken |= !brought.reads.is_empty() || !brought.events.is_empty();
             if woken { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;

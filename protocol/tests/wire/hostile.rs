@@ -47,6 +47,9 @@ fn a_frame_over_the_limit_costs_nothing() {
             decoder.push(&bytes);
             assert_eq!(decoder.next_frame(), Err(FrameTooLarge { length }));
             assert_eq!(decoder.next_frame(), Err(FrameTooLarge { length }), "the stream cannot go on");
+            let (mut decoder, mut piece) = (Decoder::default(), Bytes::copy_from_slice(&bytes));
+            assert_eq!(decoder.next_frame_of(&mut piece), Err(FrameTooLarge { length }));
+            assert_eq!(decoder.next_frame_of(&mut piece), Err(FrameTooLarge { length }), "the stream cannot go on");
         });
         assert!(peak < 1024, "{peak} bytes were allocated for an announcement of {length}");
     }

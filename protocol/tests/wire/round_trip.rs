@@ -1,7 +1,7 @@
 //! What is said arrives as it was said, however the stream is cut.
 
 use bytes::{Bytes, BytesMut};
-use hither_protocol::codec::{Decoder, encode_body};
+use hither_protocol::codec::{Decoder, Frame, encode_body};
 use hither_protocol::message::{Batch, Context, op};
 use hither_protocol::{RequestNumber, Revision};
 use proptest::collection::vec;
@@ -24,16 +24,38 @@ proptest! {
         cuts.extend([0, stream.len()]);
         cuts.sort_unstable();
 
-        let mut decoder = Decoder::default();
-        let mut arrived = Vec::new();
-        for piece in cuts.windows(2) {
-            decoder.push(&stream[piece[0]..piece[1]]);
-            while let Some(frame) = decoder.next_frame().expect("no frame is over the limit") {
-                arrived.push((Said::decode(&frame).expect("it was encoded here"), frame.header.id));
+        let stream = stream.freeze();
+        let (mut copying, mut sharing) = (Decoder::default(), Decoder::default());
+        let (mut copied, mut shared) = (Vec::new(), Vec::new());
+        let said = |frame: &Frame| (Said::decode(frame).expect("it was encoded here"), frame.header.id);
+        for cut in cuts.windows(2) {
+            let mut piece = stream.slice(cut[0]..cut[1]);
+            copying.push(&piece);
+            while let Some(frame) = copying.next_frame().expect("no frame is over the limit") {
+                copied.push(said(&frame));
             }
+            while let Some(frame) = sharing.next_frame_of(&mut piece).expect("no frame is over the limit") {
+                shared.push(said(&frame));
+            }
+            prop_assert!(piece.is_empty());
         }
-        prop_assert_eq!(decoder.pending_bytes(), 0);
-        prop_assert_eq!(arrived, messages);
+        prop_assert_eq!((copying.pending_bytes(), sharing.pending_bytes()), (0, 0));
+        prop_assert_eq!(&copied, &messages);
+        prop_assert_eq!(&shared, &messages);
+    }
+
+    /// A frame that came in one piece is a part of it.
+    #[test]
+    fn a_frame_within_a_piece_is_not_copied(said in said(), before in 0_usize..2) {
+        let bytes = said.encode(1, false);
+        let mut stream = BytesMut::new();
+        (0..=before).for_each(|_| stream.extend_from_slice(&bytes));
+        let mut piece = stream.freeze();
+        let memory = piece.as_ptr_range();
+        let mut decoder = Decoder::default();
+        while let Some(frame) = decoder.next_frame_of(&mut piece).expect("no frame is over the limit") {
+            prop_assert!(frame.body.is_empty() || memory.contains(&frame.body.as_ptr()));
+        }
     }
 
     /// Nothing of a frame is taken for a frame before its last byte is there.

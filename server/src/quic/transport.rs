@@ -4,7 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use hither_protocol::limits::DATAGRAM_BYTES_MAX;
+use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 
 use crate::config::ClientsConfig;
@@ -30,14 +31,15 @@ const INCOMING_BUFFERS_BYTES: u64 = 16 << 20;
 /// Between two stateless resets. The library's 20 ms would let ten thousand clients of a restarted node wait for minutes.
 const RESET_INTERVAL: Duration = Duration::from_micros(100);
 
-pub(super) fn endpoint_config(keys: &EndpointKeys) -> EndpointConfig {
+pub(super) fn endpoint_config(keys: &EndpointKeys) -> io::Result<EndpointConfig> {
     let mut config = EndpointConfig::new(Arc::new(keys.reset()));
+    config.max_udp_payload_size(DATAGRAM_BYTES_MAX).map_err(io::Error::other)?;
     let connection_id = keys.connection_id();
     config
         .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(connection_id)))
         .supported_versions(vec![VERSION])
         .min_reset_interval(RESET_INTERVAL);
-    config
+    Ok(config)
 }
 
 pub(super) fn server_config(
@@ -46,6 +48,8 @@ pub(super) fn server_config(
 ) -> io::Result<ServerConfig> {
     let mut transport = TransportConfig::default();
     let idle = IdleTimeout::try_from(clients.idle_timeout).map_err(io::Error::other)?;
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(DATAGRAM_BYTES_MAX);
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
@@ -53,6 +57,7 @@ pub(super) fn server_config(
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
         .datagram_receive_buffer_size(None)
+        .mtu_discovery_config(Some(discovery))
         .max_idle_timeout(Some(idle));
     let mut config = ServerConfig::with_crypto(tls);
     config

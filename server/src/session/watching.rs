@@ -27,7 +27,7 @@ use super::connection::Connection;
 use super::{Plane, priority};
 
 /// Watches whose frames are fetched under one lock.
-const FETCH_MAX: usize = 32;
+const FETCH_MAX: usize = 64;
 /// Bytes fetched for one watch at a time: what a stream takes at once, or little more.
 const FRAMES_BYTES: usize = 128 * 1024;
 
@@ -99,6 +99,8 @@ struct Task {
     /// Watches that must not be polled before a moment.
     timers: BinaryHeap<Reverse<(Moment, SubscriberId)>>,
     polled: Vec<SubscriberId>,
+    fetched: Vec<(SubscriberId, WatchId, Frames)>,
+    chunks: Vec<Bytes>,
 }
 
 impl Task {
@@ -113,6 +115,8 @@ impl Task {
             waiting: FuturesUnordered::new(),
             timers: BinaryHeap::new(),
             polled: Vec::new(),
+            fetched: Vec::new(),
+            chunks: Vec::new(),
         }
     }
 
@@ -152,7 +156,8 @@ impl Task {
                 let is_open = matches!(stream, Stream::Free(_));
                 self.slots.insert(subscriber, Slot { watch, stream, is_ready: true });
                 if is_open {
-                    self.write(subscriber, vec![created]);
+                    self.chunks.push(created);
+                    self.write(subscriber);
                     self.ready.push_back(subscriber);
                 }
             }
@@ -200,7 +205,7 @@ impl Task {
 
     /// Fetches and writes for a few of the watches that are ready.
     fn serve_some(&mut self) {
-        let mut fetched = Vec::with_capacity(FETCH_MAX);
+        let mut fetched = std::mem::take(&mut self.fetched);
         {
             let engine = &self.plane.service.engine;
             let state = engine.machine().state.read();
@@ -221,13 +226,16 @@ impl Task {
                 }
             }
         }
-        for (id, watch, frames) in fetched {
+        // The headers of all share one piece of memory.
+        let mut headers = BytesMut::with_capacity(fetched.len() * HEADER_BYTES);
+        for (id, watch, frames) in fetched.drain(..) {
             match frames {
                 Frames::Idle => {}
                 Frames::NotBefore(moment) => self.timers.push(Reverse((moment, id))),
                 Frames::Frames { frames, more } => {
                     self.connection.meters.frames_sent(frames.len());
-                    self.write(id, with_headers(watch, frames));
+                    with_headers(watch, frames, &mut headers, &mut self.chunks);
+                    self.write(id);
                     if more {
                         self.make_ready(id);
                     }
@@ -235,25 +243,30 @@ impl Task {
                 Frames::Ended(end) => self.end(id, Some(end.reason)),
             }
         }
+        self.fetched = fetched;
     }
 
-    /// Writes what the stream takes; if that is not all, the stream is set aside with the rest.
-    fn write(&mut self, id: SubscriberId, mut chunks: Vec<Bytes>) {
-        let Some(slot) = self.slots.get_mut(&id) else { return };
-        let Stream::Free(stream) = &mut slot.stream else { return };
+    /// Writes of `chunks` what the stream takes; if that is not all, the stream is set aside with the rest.
+    fn write(&mut self, id: SubscriberId) {
+        let chunks = &mut self.chunks;
+        let Some(slot) = self.slots.get_mut(&id) else { return chunks.clear() };
+        let Stream::Free(stream) = &mut slot.stream else { return chunks.clear() };
         let mut written = 0;
         while written < chunks.len() {
             match stream.write_chunks(&mut chunks[written..]).now_or_never() {
                 Some(Ok(progress)) => written += progress.chunks,
-                Some(Err(_)) => return self.give_up(id),
+                Some(Err(_)) => {
+                    chunks.clear();
+                    return self.give_up(id);
+                }
                 None => break,
             }
         }
-        if written < chunks.len() {
-            chunks.drain(..written);
+        let rest: Vec<Bytes> = chunks.drain(..).skip(written).collect();
+        if !rest.is_empty() {
             let (keep, given_up) = oneshot::channel();
             if let Stream::Free(stream) = std::mem::replace(&mut slot.stream, Stream::Waiting(keep)) {
-                self.waiting.push(Box::pin(write_rest(id, stream, chunks, given_up)));
+                self.waiting.push(Box::pin(write_rest(id, stream, rest, given_up)));
             }
         }
     }
@@ -354,10 +367,8 @@ async fn never(given_up: oneshot::Receiver<()>) {
     let _ = given_up.await;
 }
 
-/// Frames as they go onto a stream: headers of this watch, bodies that all watches share.
-fn with_headers(watch: WatchId, frames: Vec<WatchFrame>) -> Vec<Bytes> {
-    let mut headers = BytesMut::with_capacity(frames.len() * HEADER_BYTES);
-    let mut chunks = Vec::with_capacity(2 * frames.len());
+/// Appends frames as they go onto a stream: headers of this watch, bodies that all watches share.
+fn with_headers(watch: WatchId, frames: Vec<WatchFrame>, headers: &mut BytesMut, chunks: &mut Vec<Bytes>) {
     for frame in frames {
         // A body has at most 2 MiB.
         let length = u32::try_from(frame.body.len()).unwrap_or(u32::MAX);
@@ -368,5 +379,4 @@ fn with_headers(watch: WatchId, frames: Vec<WatchFrame>) -> Vec<Bytes> {
             chunks.push(frame.body);
         }
     }
-    chunks
 }

@@ -52,7 +52,7 @@ impl WatchHub {
     /// What it returns is counted as sent. Unknown ids are idle.
     pub fn poll_frames(&mut self, state: &State, id: SubscriberId, bytes_max: usize, now: Moment) -> Frames {
         let Self { config, lineage, log, lists, ledger, topics, subscribers, ahead, .. } = self;
-        let Some(subscriber) = subscribers.get_mut(&id) else { return Frames::Idle };
+        let Some(subscriber) = subscribers.get_mut(id) else { return Frames::Idle };
         if let Some(reason) = subscriber.ending {
             self.cancel(id);
             return Frames::Ended(End { reason });

@@ -59,7 +59,7 @@ impl WatchHub {
     /// How far the slowest watch is behind. Looks at every watch.
     #[must_use]
     pub fn lag(&self) -> Lag {
-        let positions = self.subscribers.values().filter_map(|subscriber| self.position(subscriber));
+        let positions = self.subscribers.iter().filter_map(|(_, subscriber)| self.position(subscriber));
         let Some(slowest) = positions.min() else { return Lag::default() };
         let revisions = self.log.head().0.saturating_sub(slowest.0);
         Lag { revisions, bytes: self.log.bytes_after(slowest) }

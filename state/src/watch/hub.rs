@@ -10,9 +10,10 @@ use super::batch::ENVELOPE_BYTES;
 use super::block::Block;
 use super::history::ChangeLog;
 use super::listing::Lists;
+use super::roll::Roll;
 use super::selectors::Selectors;
 use super::spec::{ConnectionId, HubConfig, SubscriberId};
-use super::subscriber::{Pages, Phase, Subscriber};
+use super::subscriber::{Pages, Phase};
 use super::topic::{Ledger, Topic, TopicId, TopicKey};
 use crate::{Change, Delta, State};
 
@@ -38,7 +39,7 @@ pub struct WatchHub {
     pub(super) topic_ids: HashMap<TopicKey, TopicId>,
     pub(super) selectors: Selectors,
     pub(super) ledger: Ledger,
-    pub(super) subscribers: BTreeMap<SubscriberId, Subscriber>,
+    pub(super) subscribers: Roll,
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
     /// Connections to be woken.
     pub(super) wakes: BTreeSet<ConnectionId>,
@@ -73,7 +74,7 @@ impl WatchHub {
             topic_ids: HashMap::new(),
             selectors: Selectors::default(),
             ledger: Ledger::default(),
-            subscribers: BTreeMap::new(),
+            subscribers: Roll::default(),
             connections: BTreeMap::new(),
             wakes: BTreeSet::new(),
             stirred: Vec::new(),
@@ -109,7 +110,7 @@ impl WatchHub {
             && revision < self.log.head()
         {
             self.ahead.pop_first();
-            if let Some(subscriber) = self.subscribers.get_mut(&id) {
+            if let Some(subscriber) = self.subscribers.get_mut(id) {
                 subscriber.phase = Phase::CatchUp { position: revision };
             }
             self.make_ready(id);
@@ -125,7 +126,7 @@ impl WatchHub {
         let places: Vec<_> = self
             .subscribers
             .iter()
-            .map(|(&id, subscriber)| {
+            .map(|(id, subscriber)| {
                 let phase = match subscriber.phase {
                     _ if !same_history => Phase::Stale { pages: Pages::reset(Revision::ZERO) },
                     Phase::Listing { pages, .. } | Phase::Stale { pages } => Phase::Stale { pages },
@@ -142,7 +143,7 @@ impl WatchHub {
         self.lists.clear();
         self.ahead.clear();
         for (id, phase) in places {
-            let Some(subscriber) = self.subscribers.get_mut(&id) else { continue };
+            let Some(subscriber) = self.subscribers.get_mut(id) else { continue };
             if let Phase::Live { place } = subscriber.phase
                 && let Some(topic) = self.topics.get_mut(&subscriber.topic)
             {

@@ -77,7 +77,7 @@ impl WatchHub {
             waits: false,
             ending: None,
         };
-        let id = SubscriberId(self.next_number());
+        let mut follows = false;
         if let Some(topic) = self.topics.get_mut(&topic) {
             topic.members += 1;
             if let Phase::CatchUp { position } = subscriber.phase
@@ -86,24 +86,26 @@ impl WatchHub {
                 let place = topic.join(head, self.config.frame_bytes_max, &mut self.ledger);
                 subscriber.phase = Phase::Live { place };
                 subscriber.waits = true;
-                topic.waiting.push(id);
+                follows = true;
             }
         }
-        let rests = matches!(subscriber.phase, Phase::Live { .. } | Phase::Ahead);
-        if let Phase::Ahead = subscriber.phase {
+        let is_ahead = matches!(subscriber.phase, Phase::Ahead);
+        let id = self.subscribers.insert(subscriber);
+        if is_ahead {
             self.ahead.insert((revision, id));
         }
-        self.subscribers.insert(id, subscriber);
         self.connections.entry(connection).or_default().subscribers.insert(id);
-        if !rests {
-            self.make_ready(id);
+        match self.topics.get_mut(&topic) {
+            Some(topic) if follows => topic.waiting.push(id),
+            _ if is_ahead => {}
+            _ => self.make_ready(id),
         }
         Ok((id, Created { revision, lineage }))
     }
 
     /// Ends a watch from the server's side: the next poll says so. Unknown ids are ignored.
     pub fn end(&mut self, id: SubscriberId, reason: EndReason) {
-        if let Some(subscriber) = self.subscribers.get_mut(&id) {
+        if let Some(subscriber) = self.subscribers.get_mut(id) {
             subscriber.ending = Some(reason);
             self.make_ready(id);
         }
@@ -111,13 +113,13 @@ impl WatchHub {
 
     /// Ends every watch of this node.
     pub fn end_all(&mut self, reason: EndReason) {
-        let ids: Vec<_> = self.subscribers.keys().copied().collect();
+        let ids: Vec<_> = self.subscribers.iter().map(|(id, _)| id).collect();
         ids.into_iter().for_each(|id| self.end(id, reason));
     }
 
     /// Forgets a watch at once. Unknown ids are ignored.
     pub fn cancel(&mut self, id: SubscriberId) {
-        let Some(subscriber) = self.subscribers.remove(&id) else { return };
+        let Some(subscriber) = self.subscribers.remove(id) else { return };
         if let Some(connection) = self.connections.get_mut(&subscriber.connection) {
             connection.subscribers.remove(&id);
             if connection.subscribers.is_empty() {
@@ -141,7 +143,7 @@ impl WatchHub {
             self.topic_ids.remove(&topic.key);
             self.topics.remove(&subscriber.topic);
         } else {
-            topic.tidy(|id| self.subscribers.get(&id).is_some_and(|subscriber| subscriber.waits));
+            topic.tidy(|id| self.subscribers.get(id).is_some_and(|subscriber| subscriber.waits));
         }
     }
 

@@ -14,6 +14,7 @@ mod history;
 mod hub;
 mod listing;
 mod members;
+mod roll;
 mod selectors;
 mod spec;
 mod subscriber;

@@ -1,8 +1,10 @@
 //! Who has something to be sent, and what the beat says of the others.
 
-use super::hub::WatchHub;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::hub::{Connection, WatchHub};
 use super::spec::{ConnectionId, HubBeat, SubscriberId};
-use super::subscriber::Phase;
+use super::subscriber::{Phase, Subscriber};
 use super::topic::Unread;
 
 impl WatchHub {
@@ -20,7 +22,7 @@ impl WatchHub {
         let Some(connection) = self.connections.get_mut(&connection) else { return };
         connection.is_woken = false;
         for id in connection.ready.drain(..) {
-            if let Some(subscriber) = self.subscribers.get_mut(&id) {
+            if let Some(subscriber) = self.subscribers.get_mut(id) {
                 subscriber.is_ready = false;
                 out.push(id);
             }
@@ -31,7 +33,7 @@ impl WatchHub {
     pub fn beat(&mut self, connection: ConnectionId) -> HubBeat {
         let mut beat = HubBeat { revision: self.log.head(), ..HubBeat::default() };
         let Some(connection) = self.connections.get(&connection) else { return beat };
-        for id in &connection.subscribers {
+        for &id in &connection.subscribers {
             let Some(subscriber) = self.subscribers.get_mut(id) else { continue };
             if subscriber.frames != subscriber.frames_beaten {
                 subscriber.frames_beaten = subscriber.frames;
@@ -55,24 +57,35 @@ impl WatchHub {
         for id in std::mem::take(&mut self.stirred) {
             let Some(topic) = self.topics.get_mut(&id) else { continue };
             topic.stirred = false;
-            for id in std::mem::take(&mut topic.waiting) {
-                if let Some(subscriber) = self.subscribers.get_mut(&id)
+            for id in topic.waiting.drain(..) {
+                if let Some(subscriber) = self.subscribers.get_mut(id)
                     && std::mem::take(&mut subscriber.waits)
                 {
-                    self.make_ready(id);
+                    ready(id, subscriber, &mut self.connections, &mut self.wakes);
                 }
             }
         }
     }
 
     pub(super) fn make_ready(&mut self, id: SubscriberId) {
-        let Some(subscriber) = self.subscribers.get_mut(&id) else { return };
-        let Some(connection) = self.connections.get_mut(&subscriber.connection) else { return };
-        if !std::mem::replace(&mut subscriber.is_ready, true) {
-            connection.ready.push_back(id);
+        if let Some(subscriber) = self.subscribers.get_mut(id) {
+            ready(id, subscriber, &mut self.connections, &mut self.wakes);
         }
-        if !std::mem::replace(&mut connection.is_woken, true) {
-            self.wakes.insert(subscriber.connection);
-        }
+    }
+}
+
+/// Puts a watch into its connection's queue of those to be polled.
+fn ready(
+    id: SubscriberId,
+    subscriber: &mut Subscriber,
+    connections: &mut BTreeMap<ConnectionId, Connection>,
+    wakes: &mut BTreeSet<ConnectionId>,
+) {
+    let Some(connection) = connections.get_mut(&subscriber.connection) else { return };
+    if !std::mem::replace(&mut subscriber.is_ready, true) {
+        connection.ready.push_back(id);
+    }
+    if !std::mem::replace(&mut connection.is_woken, true) {
+        wakes.insert(subscriber.connection);
     }
 }
