@@ -5,12 +5,9 @@ pub(crate) mod closed_loop;
 pub(crate) mod distinct;
 pub(crate) mod event;
 pub(crate) mod fan_out;
-<<<<<<< HEAD
-pub(crate) mod instances;
-=======
 pub(crate) mod idle;
+pub(crate) mod instances;
 pub(crate) mod keys;
->>>>>>> 25015b6 (wip)
 pub(crate) mod list;
 pub(crate) mod start;
 
