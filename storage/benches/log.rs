@@ -43,7 +43,7 @@ fn log(path: &Path, records: u64) {
     let (mut log, _state) = DataDir::create(path, identity).unwrap().into_devices();
     let mut next = 1;
     let payload = bytes::Bytes::from(vec![7; PAYLOAD_BYTES]);
-    measure("log (RocksDB, synced)", records, || {
+    measure("log, synced", records, || {
         let record = |index| LogRecord { index, payload: payload.clone() };
         log.write(&[LogItem::Append((next..next + records).map(record).collect())], true).unwrap();
         next += records;

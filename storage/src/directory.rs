@@ -11,7 +11,7 @@ use hither_protocol::ClusterId;
 
 use crate::files::{parent, remove_directory, replace_file, sync_directory};
 use crate::lock::{self, Lock};
-use crate::{Identity, RocksLog, RocksState, StorageError, ident, log, mark, reserve, space, state};
+use crate::{FileLog, Identity, RocksState, StorageError, ident, log, mark, reserve, space, state};
 
 /// Says that a creation began. Without it, data without `IDENT` is never taken for leftovers.
 const CREATING: &str = "CREATING";
@@ -26,7 +26,7 @@ const HARMLESS: [&str; 6] = [lock::FILE, "lost+found", CREATING, "CREATING.tmp",
 pub struct DataDir {
     path: PathBuf,
     identity: Identity,
-    log: RocksLog,
+    log: FileLog,
     state: RocksState,
 }
 
@@ -81,7 +81,7 @@ impl DataDir {
 
     /// The two devices. The directory is let go of when both are dropped, and the last reader of the log.
     #[must_use]
-    pub fn into_devices(self) -> (RocksLog, RocksState) {
+    pub fn into_devices(self) -> (FileLog, RocksState) {
         (self.log, self.state)
     }
 
@@ -106,7 +106,7 @@ impl DataDir {
         reserve::make_room(path);
         let lock = Arc::new(lock);
         let state = RocksState::open(path, &identity, lock.clone())?;
-        let (log, needed) = RocksLog::open(path, &identity, lock, state.durable_cut().clone())?;
+        let (log, needed) = FileLog::open(path, &identity, lock, state.durable_cut().clone())?;
         let cut = state.durable_cut().load(Ordering::Acquire);
         if cut < needed {
             let what = format!("it is older than the purge of the log ({cut} writes, {needed} are needed)");
@@ -162,7 +162,7 @@ impl Vacancy {
         let path = &self.path;
         let creating = path.join(CREATING);
         replace_file(&creating, b"").map_err(StorageError::io(&creating, "write"))?;
-        RocksLog::create(path, &identity)?;
+        FileLog::create(path, &identity)?;
         RocksState::create(path, &identity)?;
         // From here on it is a node's.
         identity.write(path)?;

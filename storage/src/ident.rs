@@ -77,7 +77,7 @@ impl Identity {
         (identity.encode() == text).then_some(identity)
     }
 
-    /// The row by which the two databases know that they belong together.
+    /// The bytes by which the log and the state know that they belong together.
     pub(crate) fn row(&self) -> [u8; 32] {
         let mut row = [0; 32];
         row[..16].copy_from_slice(&self.cluster.0);

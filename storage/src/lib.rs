@@ -1,13 +1,13 @@
-//! RocksDB behind the two device traits of [`hither_state::device`], in one data directory.
+//! The two device traits of [`hither_state::device`], in one data directory.
 //!
-//! The server opens a [`DataDir`] and takes its two devices: [`RocksLog`], which waits for the disk, and
+//! The server opens a [`DataDir`] and takes its two devices: [`FileLog`], which waits for the disk, and
 //! [`RocksState`], which is written behind. Neither ever repairs by leaving out: what is damaged does not open, except
 //! an end of the log that nobody was told of. After an error of a write the process ends.
 //!
 //! ```text
 //! IDENT           cluster, node, format; written once            [ident]
 //! LOCK            the process that has it                        [lock]
-//! log/            RocksDB with a write-ahead log                 [log]
+//! log/            the log, in files of our own                   [log]
 //! durable.mark    how far the log was durable                    [mark]
 //! state-<n>/      RocksDB without one                            [state]
 //! CURRENT_STATE   which n counts
@@ -31,6 +31,6 @@ mod state;
 pub use directory::{DataDir, Vacancy};
 pub use error::StorageError;
 pub use ident::Identity;
-pub use log::{RocksLog, RocksLogReader};
+pub use log::{FileLog, FileLogReader};
 pub use reserve::Reserve;
 pub use state::RocksState;

@@ -1,90 +1,115 @@
-//! The log on disk: RocksDB with its write-ahead log on, and one writer.
+//! The log on disk: files of our own, written from front to back by one thread.
 //!
-//! A cycle is one `WriteBatch`: the new records as one [run](run), the vote, the marks, and always a new [head](head).
-//! What is acknowledged is what a synced cycle holds, and `durable.mark` [remembers](crate::mark) the last of those
-//! outside RocksDB. Opening checks every record against the head and the head against the mark: a log from which
-//! something acknowledged is missing does not open, however well-formed the rest is.
+//! A write is one [frame](frame) at the end of the newest [segment](segment), and at most one sync. What is acknowledged
+//! is what a synced frame holds, and `durable.mark` [remembers](crate::mark) the last of those outside the log. Opening
+//! [reads everything](replay) and compares it with the mark: a log from which something acknowledged is missing does
+//! not open, however well-formed the rest is. Where each record lies is kept [in memory](index).
 
+use std::fs;
+use std::io;
+use std::mem;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::{io, mem};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-use hither_state::device::{LogDevice, LogItem, LogRecord, Recovered};
-use rocksdb::DBRecoveryMode::{self, TolerateCorruptedTailRecords};
-use rocksdb::{ColumnFamily, DB, Options, WriteBatch, WriteOptions};
+use hither_state::device::{LogDevice, LogItem, Recovered};
 
-use self::head::Head;
-use self::run::Run;
-use self::sweep::Sweeper;
+use self::frame::{HEADER_BYTES, Header, State};
+use self::index::{Index, Place};
+use self::keeper::Keeper;
+use self::segment::{SEGMENT_BYTES, Segment};
+use crate::files::{sync_directory, sync_tree};
 use crate::lock::Lock;
 use crate::mark::{Durable, Mark};
-use crate::{Identity, StorageError, rocks};
+use crate::{Identity, StorageError};
 
-mod check;
-mod head;
+mod frame;
+mod index;
+mod keeper;
 mod reader;
-mod run;
-mod salvage;
-mod sweep;
-#[cfg(test)]
-mod tests;
+mod replay;
+mod segment;
 
-pub use reader::RocksLogReader;
+pub use reader::FileLogReader;
 
 pub(crate) const DIRECTORY: &str = "log";
 
-/// The runs. The vote, the marks and the head are in the default column family.
-const RUNS: &str = "log";
-const FAMILIES: [&str; 2] = ["default", RUNS];
+/// What is set aside of a damaged end, followed by a number.
+const DAMAGED: &str = "log.damaged-";
 
-const HEAD: &[u8] = b"head";
-const IDENT: &[u8] = b"ident";
-const VOTE: &[u8] = b"vote";
-const COMMITTED: &[u8] = b"committed";
-const PURGED: &[u8] = b"purged";
-
-/// A run ends when it has this much: reading one record reads its whole run.
-const RUN_BYTES_MAX: usize = 256 << 10;
+/// A segment that is filled so far has the next one made.
+const PREPARE_AT: u64 = SEGMENT_BYTES / 2;
 
 /// The log of a node.
 #[derive(Debug)]
-pub struct RocksLog {
+pub struct FileLog {
     shared: Arc<Shared>,
-    sweeper: Sweeper,
+    keeper: Keeper,
     mark: Mark,
     head: Head,
     /// The last cycle that is known to be durable.
     synced: u64,
     recovered: Recovered,
-    /// Rows that a purge which is not durable yet has left dead.
-    dead: Option<(u64, u64)>,
+    segment: u64,
+    /// Where the next frame goes.
+    end: u64,
+    /// The frame that is being made.
+    frame: Vec<u8>,
+    changes: Vec<Change>,
+    /// Whether a purge is not durable yet.
+    purges: bool,
     /// How far the state is durable: what a purge relies on.
     state_cut: Arc<AtomicU64>,
+    /// The disk has refused something. What it holds now is not known, and nothing follows.
+    is_broken: bool,
+    /// The file of the segment that is written.
+    file: Arc<fs::File>,
 }
 
 /// What the log shares with its readers.
+#[derive(Debug)]
 struct Shared {
-    db: DB,
+    index: Mutex<Index>,
     path: PathBuf,
-    /// Let go of after the database is closed.
+    /// Let go of after the files are closed.
     _lock: Arc<Lock>,
 }
 
-impl RocksLog {
+/// The log after one of its writes.
+#[derive(Clone, Debug, Default)]
+struct Head {
+    /// The number of the write. That which creates the log is the first.
+    cycle: u64,
+    /// The checksum of its frame, which the next one continues.
+    chain: u32,
+    state: State,
+}
+
+/// What a frame will have done to the index.
+#[derive(Debug)]
+enum Change {
+    /// Records from this index on, by where they begin in the frame and how long their payloads are.
+    Append(u64, Vec<(usize, u32)>),
+    Truncate(u64),
+    Purge(u64),
+}
+
+impl FileLog {
     /// Creates an empty log and its mark.
     pub(crate) fn create(directory: &Path, identity: &Identity) -> Result<(), StorageError> {
         let path = directory.join(DIRECTORY);
-        let mut options = options(&path, TolerateCorruptedTailRecords)?;
-        options.create_if_missing(true);
-        options.create_missing_column_families(true);
-        options.set_error_if_exists(true);
-        let db = rocks::open(&options, &path, &FAMILIES)?;
-        let mut batch = WriteBatch::default();
-        batch.put(IDENT, identity.row());
-        batch.put(HEAD, Head { cycle: 1, ..Head::default() }.encode());
-        db.write_opt(batch, &write_options(true)).map_err(StorageError::rocks(&path, "write"))?;
+        let create = || {
+            fs::DirBuilder::new().mode(0o700).create(&path)?;
+            let segment = Segment::create(&path, 1)?;
+            let state = State { identity: identity.row(), ..State::default() };
+            let mut frame = Vec::new();
+            state_frame(&mut frame, &Head { state, ..Head::default() }, 0, 1);
+            segment.file.write_all_at(&frame, 0)?;
+            segment.file.sync_all()?;
+            sync_directory(directory)
+        };
+        create().map_err(StorageError::io(&path, "create it"))?;
         Mark::create(directory)
     }
 
@@ -95,274 +120,244 @@ impl RocksLog {
         lock: Arc<Lock>,
         state_cut: Arc<AtomicU64>,
     ) -> Result<(Self, u64), StorageError> {
-        salvage::finish(directory)?;
         let path = directory.join(DIRECTORY);
         let (mark, durable) = Mark::open(directory)?;
-        let open = || Self::open_checked(&path, TolerateCorruptedTailRecords, identity, durable, durable.cycle);
-        let opened = match open() {
-            Err(error @ StorageError::Damaged { .. }) => {
-                salvage::attempt(directory, identity, durable, error)?;
-                open()
-            }
-            other => other,
+        let replay::Replayed { head, index, segment: number, end, beyond, is_torn } =
+            replay::replay(&path, identity, durable)?;
+        if is_torn {
+            set_aside(directory, &path).map_err(StorageError::io(&path, "set its damaged end aside"))?;
+            tracing::warn!(
+                log = %path.display(), cycle = head.cycle, next = head.state.next,
+                "the end of the log was damaged; nothing acknowledged was in it, and it is cut off"
+            );
+        }
+        // Made in advance and not used, or torn.
+        for number in beyond {
+            let path = segment::path(&path, number);
+            fs::remove_file(&path).map_err(StorageError::io(&path, "remove"))?;
+        }
+        let segment = Segment::open(&path, number).map_err(StorageError::io(&path, "open"))?;
+        let state = &head.state;
+        let recovered = Recovered {
+            vote: state.vote.clone(),
+            committed: state.committed.clone(),
+            purged: state.last_purged.clone().map(|last| (state.purged - 1, last)),
+            range: (!state.is_empty()).then(|| (state.first, state.next - 1)),
         };
-        let (db, check::Checked { head, recovered, state_cut: needed }) = opened?;
-        let shared = Arc::new(Shared { db, path, _lock: lock });
-        let log = Self {
-            sweeper: Sweeper::start(shared.clone())?,
-            shared,
+        let needed = state.state_cut;
+        let keeper = Keeper::start(&path)?;
+        let mut log = Self {
+            shared: Arc::new(Shared { index: Mutex::new(index), path, _lock: lock }),
+            keeper,
             mark,
-            head,
-            // Opening has moved everything from the write-ahead log into synced tables.
             synced: head.cycle,
+            head,
             recovered,
-            dead: None,
+            segment: number,
+            end,
+            frame: Vec::new(),
+            changes: Vec::new(),
+            // Segments whose purge became durable just before the crash.
+            purges: true,
             state_cut,
+            is_broken: false,
+            file: Arc::new(segment.file),
         };
+        // What is torn stays where it is: a segment that is begun after it says that the log ends before.
+        let begun = if is_torn { log.roll().and_then(|()| log.sync()) } else { Ok(()) };
+        begun.map_err(StorageError::io(&log.shared.path, "write"))?;
         Ok((log, needed))
     }
 
-    fn open_checked(
-        path: &Path,
-        mode: DBRecoveryMode,
-        identity: &Identity,
-        durable: Durable,
-        needed: u64,
-    ) -> Result<(DB, check::Checked), StorageError> {
-        let db = rocks::open(&options(path, mode)?, path, &FAMILIES)?;
-        let checked = check::check(&db, path, identity, durable, needed)?;
-        Ok((db, checked))
-    }
-
-    fn truncate(&self, draft: &mut Draft, after: Option<u64>) -> io::Result<()> {
-        let next = after.map_or(0, |last| last.saturating_add(1));
-        let head = &mut draft.head;
-        if head.is_empty() || next >= head.next {
-            return Ok(());
-        }
-        draft.touched = true;
-        let runs = self.shared.runs();
-        if next <= head.first {
-            draft.batch.delete_range_cf(runs, key(head.row), key(head.next));
-            (head.first, head.next, head.row) = (head.purged, head.purged, head.purged);
-            head.anchored = head.purged > 0;
-            head.chain = 0;
-            return Ok(());
-        }
-        let (mut run, crc) = self.shared.run_with(next - 1)?;
-        head.chain = crc;
-        if run.next() > next {
-            run.payloads.truncate(usize::try_from(next - run.first).unwrap_or(usize::MAX));
-            let (value, crc) = run.encode();
-            draft.batch.put_cf(runs, key(run.first), value);
-            head.chain = crc;
-        }
-        draft.batch.delete_range_cf(runs, key(next), key(head.next));
-        head.next = next;
-        Ok(())
-    }
-
-    fn purge(&self, draft: &mut Draft, up_to: u64, last: &[u8]) -> io::Result<()> {
-        let target = up_to.saturating_add(1);
-        if target <= draft.head.purged {
-            return Ok(());
-        }
-        draft.touched = true;
-        let head = &mut draft.head;
-        let dead_end = if head.is_empty() || target >= head.next {
-            let end = if head.is_empty() { head.row } else { head.next };
-            (head.first, head.next) = (target, target);
-            (head.anchored, head.chain) = (true, 0);
-            end
-        } else if target > head.first {
-            head.first = target;
-            self.shared.run_with(target)?.0.first
-        } else {
-            head.row
-        };
-        if dead_end > head.row {
-            draft.batch.delete_range_cf(self.shared.runs(), key(head.row), key(dead_end));
-            draft.dead = Some((head.row, dead_end));
-        }
-        head.row = if head.is_empty() { target } else { dead_end };
-        head.purged = target;
-        head.purge = head.cycle;
-        let cut = self.state_cut.load(Ordering::Acquire);
-        draft.batch.put(PURGED, [&head.cycle.to_be_bytes()[..], &cut.to_be_bytes(), last].concat());
-        Ok(())
-    }
-
-    fn draft(&self) -> Draft {
-        let head = Head { cycle: self.head.cycle + 1, synced: self.synced, ..self.head };
-        Draft { batch: WriteBatch::default(), head, open: None, open_bytes: 0, touched: false, dead: None }
-    }
-
-    fn commit(&mut self, mut draft: Draft, sync: bool) -> io::Result<()> {
-        draft.close_run(self.shared.runs());
-        let Draft { mut batch, head, dead, .. } = draft;
-        batch.put(HEAD, head.encode());
-        self.shared.db.write_opt(batch, &write_options(sync)).map_err(|error| self.shared.error(error))?;
-        self.head = head;
-        self.dead = match (self.dead, dead) {
-            (Some((from, _)), Some((_, to))) => Some((from, to)),
-            (older, newer) => newer.or(older),
-        };
-        if sync {
-            self.synced = head.cycle;
-            self.mark.store(Durable { cycle: head.cycle, next: head.next })?;
-            // Not earlier: if the purge were lost, its records would be missed.
-            if let Some(dead) = self.dead.take() {
-                self.sweeper.sweep(dead);
+    /// Puts an item into the frame.
+    fn put(&mut self, state: &mut State, item: &LogItem) -> io::Result<()> {
+        let out = &mut self.frame;
+        match item {
+            LogItem::Append(records) => {
+                for run in records.chunk_by(|one, next| next.index == one.index + 1) {
+                    let first = run[0].index;
+                    state.append(first, run.len())?;
+                    let mut begins = Vec::with_capacity(run.len());
+                    frame::put_append(out, first, run.iter().map(|record| &record.payload), |at| begins.push(at));
+                    let lengths = run.iter().map(|record| u32::try_from(record.payload.len()).unwrap_or(u32::MAX));
+                    self.changes.push(Change::Append(first, begins.into_iter().zip(lengths).collect()));
+                }
+            }
+            LogItem::TruncateAfter(after) => {
+                let next = after.map_or(0, |last| last.saturating_add(1));
+                state.truncate(next);
+                frame::put_truncate(out, next);
+                self.changes.push(Change::Truncate(next));
+            }
+            LogItem::Purge { up_to, last } => {
+                let (purged, cut) = (up_to.saturating_add(1), self.state_cut.load(Ordering::Acquire));
+                if state.purge(purged, cut, last.clone()) {
+                    frame::put_purge(out, purged, cut, last);
+                    self.changes.push(Change::Purge(purged));
+                }
+            }
+            LogItem::Vote(vote) => {
+                state.vote = Some(vote.clone());
+                frame::put_vote(out, vote);
+            }
+            LogItem::Committed(committed) => {
+                state.committed = Some(committed.clone());
+                frame::put_committed(out, committed);
             }
         }
+        Ok(())
+    }
+
+    /// Writes the frame that was made, after which the log is as `state` says.
+    fn commit(&mut self, state: State, sync: bool) -> io::Result<()> {
+        // A frame that is larger than what a segment has left when it is half full goes beyond its end.
+        if self.end >= PREPARE_AT && self.end + self.frame.len() as u64 > SEGMENT_BYTES {
+            let frame = mem::take(&mut self.frame);
+            self.roll()?;
+            self.frame = frame;
+        }
+        let cycle = self.head.cycle + 1;
+        let header = Header {
+            length: u32::try_from(self.frame.len() - HEADER_BYTES).map_err(io::Error::other)?,
+            cycle,
+            synced: self.synced,
+            segment: self.segment,
+            chain: 0,
+        };
+        let chain = header.seal(&mut self.frame, self.head.chain).chain;
+        self.file.write_all_at(&self.frame, self.end)?;
+        if sync {
+            self.file.sync_data()?;
+        }
+        let at = self.end;
+        self.end += self.frame.len() as u64;
+        self.head = Head { cycle, chain, state };
+        self.update_index(at);
+        if sync {
+            self.note_synced()?;
+        }
+        if self.end >= PREPARE_AT {
+            self.keeper.prepare(self.segment + 1);
+        }
+        Ok(())
+    }
+
+    fn update_index(&mut self, at: u64) {
+        let mut index = self.shared.index();
+        for change in self.changes.drain(..) {
+            match change {
+                Change::Append(first, records) => {
+                    let segment = self.segment;
+                    let place = |(begin, length)| Place { segment, offset: at + begin as u64, length };
+                    index.append(first, records.into_iter().map(place));
+                }
+                Change::Truncate(next) => index.truncate(next),
+                Change::Purge(purged) => {
+                    index.purge(purged);
+                    self.purges = true;
+                }
+            }
+        }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()?;
+        self.note_synced()
+    }
+
+    /// Everything that was written is durable.
+    fn note_synced(&mut self) -> io::Result<()> {
+        self.synced = self.head.cycle;
+        self.mark.store(Durable { cycle: self.head.cycle, next: self.head.state.next })?;
+        // Not earlier: if the purge were lost, its records would be missed.
+        if mem::take(&mut self.purges) {
+            let dead = self.shared.index().take_dead(self.segment);
+            if !dead.is_empty() {
+                self.keeper.remove(dead);
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins the next segment.
+    fn roll(&mut self) -> io::Result<()> {
+        // A segment that is durable must not follow one that is not.
+        if self.synced < self.head.cycle {
+            self.sync()?;
+        }
+        let Segment { number, file } = self.keeper.take(self.segment + 1)?;
+        let mut frame = Vec::new();
+        let chain = state_frame(&mut frame, &self.head, self.synced, number);
+        file.write_all_at(&frame, 0)?;
+        self.file = Arc::new(file);
+        self.shared.index().open(number, self.file.clone());
+        (self.segment, self.end) = (number, frame.len() as u64);
+        self.head.cycle += 1;
+        self.head.chain = chain;
         Ok(())
     }
 }
 
-impl LogDevice for RocksLog {
-    type Reader = RocksLogReader;
+impl LogDevice for FileLog {
+    type Reader = FileLogReader;
 
     fn recover(&mut self) -> io::Result<Recovered> {
         Ok(mem::take(&mut self.recovered))
     }
 
-    fn reader(&self) -> RocksLogReader {
-        RocksLogReader::new(self.shared.clone())
+    fn reader(&self) -> FileLogReader {
+        FileLogReader::new(self.shared.clone())
     }
 
-    /// One `WriteBatch`, unless a truncation or purge follows records in `items`: then what is before it goes first,
-    /// unsynced, since it looks up rows.
     fn write(&mut self, items: &[LogItem], sync: bool) -> io::Result<()> {
-        let mut draft = self.draft();
-        for item in items {
-            if draft.touched && matches!(item, LogItem::TruncateAfter(_) | LogItem::Purge { .. }) {
-                self.commit(draft, false)?;
-                draft = self.draft();
-            }
-            match item {
-                LogItem::Append(records) => draft.append(self.shared.runs(), records)?,
-                LogItem::TruncateAfter(after) => self.truncate(&mut draft, *after)?,
-                LogItem::Purge { up_to, last } => self.purge(&mut draft, *up_to, last)?,
-                LogItem::Vote(vote) => {
-                    draft.head.vote = draft.head.cycle;
-                    draft.batch.put(VOTE, [&draft.head.cycle.to_be_bytes()[..], vote].concat());
-                }
-                LogItem::Committed(committed) => draft.batch.put(COMMITTED, committed),
-            }
+        if self.is_broken {
+            return Err(io::Error::other("the disk has refused a write of the log before; nothing follows it"));
         }
-        self.commit(draft, sync)
+        self.frame.clear();
+        self.frame.resize(HEADER_BYTES, 0);
+        self.changes.clear();
+        let mut state = self.head.state.clone();
+        items.iter().try_for_each(|item| self.put(&mut state, item))?;
+        let written = self.commit(state, sync);
+        self.is_broken = written.is_err();
+        written
     }
 }
 
-impl Drop for RocksLog {
+impl Drop for FileLog {
     fn drop(&mut self) {
         // Only sharpens what a loss of power leaves; an error has nobody to go to.
         drop(self.mark.sync());
     }
 }
 
-/// A cycle before it is written.
-struct Draft {
-    batch: WriteBatch,
-    head: Head,
-    /// The run that takes the next record.
-    open: Option<Run>,
-    open_bytes: usize,
-    /// Whether it changes runs, so that the database cannot be asked about them.
-    touched: bool,
-    dead: Option<(u64, u64)>,
-}
-
-impl Draft {
-    fn append(&mut self, runs: &ColumnFamily, records: &[LogRecord]) -> io::Result<()> {
-        for LogRecord { index, payload } in records {
-            let head = &mut self.head;
-            if head.anchored && *index != head.next {
-                let next = head.next;
-                return Err(io::Error::other(format!("record {index} cannot follow: the log goes on at {next}")));
-            }
-            if head.is_empty() {
-                (head.first, head.row, head.anchored) = (*index, *index, true);
-            }
-            head.next = index + 1;
-            self.touched = true;
-            let chain = head.chain;
-            let open = self.open.get_or_insert_with(|| Run { first: *index, chain, payloads: Vec::new() });
-            open.payloads.push(payload.clone());
-            self.open_bytes += payload.len();
-            if self.open_bytes >= RUN_BYTES_MAX {
-                self.close_run(runs);
-            }
-        }
-        Ok(())
-    }
-
-    fn close_run(&mut self, runs: &ColumnFamily) {
-        if let Some(run) = self.open.take() {
-            let (value, crc) = run.encode();
-            self.batch.put_cf(runs, key(run.first), value);
-            self.head.chain = crc;
-            self.open_bytes = 0;
-        }
-    }
-}
-
 impl Shared {
-    fn runs(&self) -> &ColumnFamily {
-        runs(&self.db)
+    fn index(&self) -> MutexGuard<'_, Index> {
+        // Nothing under the lock panics half-way.
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn error(&self, error: rocksdb::Error) -> io::Error {
-        StorageError::rocks(&self.path, "use it")(error).into()
-    }
+/// The frame that begins a segment; returns its checksum.
+fn state_frame(frame: &mut Vec<u8>, head: &Head, synced: u64, segment: u64) -> u32 {
+    frame.resize(HEADER_BYTES, 0);
+    frame::put_state(frame, &State { chain: head.chain, ..head.state.clone() });
+    let length = u32::try_from(frame.len() - HEADER_BYTES).expect("a state is far smaller than 4 GiB");
+    let header = Header { length, cycle: head.cycle + 1, synced, segment, chain: 0 };
+    header.seal(frame, head.chain).chain
+}
 
-    /// The run that holds this record, which is there, and its checksum.
-    fn run_with(&self, index: u64) -> io::Result<(Run, u32)> {
-        let mut rows = self.db.raw_iterator_cf(self.runs());
-        rows.seek_for_prev(key(index));
-        if let Some((found, value)) = rows.item() {
-            let (run, crc) = Run::decode(found, Bytes::copy_from_slice(value)).map_err(|what| self.bad(index, what))?;
-            if run.next() > index {
-                return Ok((run, crc));
-            }
+/// Copies the log as it is.
+fn set_aside(directory: &Path, log: &Path) -> io::Result<()> {
+    let names = (1_u32..).map(|number| directory.join(format!("{DAMAGED}{number}")));
+    let aside = names.into_iter().find(|path| !path.exists()).expect("some number is not taken");
+    fs::DirBuilder::new().mode(0o700).create(&aside)?;
+    for entry in fs::read_dir(log)? {
+        let source = entry?.path();
+        if let Some(name) = source.file_name() {
+            fs::copy(&source, aside.join(name))?;
         }
-        rows.status().map_err(|error| self.error(error))?;
-        Err(self.bad(index, "it is missing").into())
     }
-
-    fn bad(&self, index: u64, what: &str) -> StorageError {
-        StorageError::damaged(&self.path, format!("the row of record {index}: {what}"))
-    }
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("path", &self.path).finish_non_exhaustive()
-    }
-}
-
-fn runs(db: &DB) -> &ColumnFamily {
-    db.cf_handle(RUNS).expect("the database was opened with this column family")
-}
-
-fn key(index: u64) -> [u8; 8] {
-    index.to_be_bytes()
-}
-
-fn write_options(sync: bool) -> WriteOptions {
-    let mut options = WriteOptions::default();
-    options.set_sync(sync);
-    options
-}
-
-fn options(path: &Path, mode: DBRecoveryMode) -> Result<Options, StorageError> {
-    let mut options = rocks::options(path)?;
-    options.set_wal_recovery_mode(mode);
-    options.set_track_and_verify_wals_in_manifest(true);
-    options.set_write_buffer_size(16 << 20);
-    options.set_max_write_buffer_number(4);
-    if cfg!(test) {
-        options.enable_statistics();
-    }
-    Ok(options)
+    sync_tree(&aside)?;
+    sync_directory(directory)
 }

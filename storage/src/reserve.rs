@@ -18,7 +18,7 @@ use crate::space::{doubt, free_bytes};
 
 pub(crate) const FILE: &str = "reserve";
 
-/// What both databases may have to write at once: their tables in memory, and a new write-ahead log.
+/// What log and state may have to write at once: the tables in memory, and new segments.
 const PIECE_BYTES: u64 = 32 << 20;
 /// Two pieces: one that is given back, one for a restart.
 const BYTES_MAX: u64 = 2 * PIECE_BYTES;
@@ -67,7 +67,7 @@ impl Reserve {
     }
 }
 
-/// Before the databases of a directory are opened, which they are by writing: gives back what that may need.
+/// Before the devices of a directory are opened, which they are by writing: gives back what that may need.
 pub(crate) fn make_room(directory: &Path) {
     let kept = kept_bytes(directory);
     if let Ok(free) = free_bytes(directory)

@@ -1,4 +1,4 @@
-//! How both databases are opened.
+//! How the database of the state is opened.
 
 use std::path::Path;
 
@@ -19,13 +19,13 @@ const MORE: &str = concat!(
     "paranoid_file_checks=true;",
 );
 
-/// What the two databases have in common.
+/// What every generation of it has.
 pub(crate) fn options(path: &Path) -> Result<Options, StorageError> {
     let mut options = Options::default()
         .get_options_from_string(MORE)
         .map_err(StorageError::rocks(path, "understand its options"))?;
     options.set_paranoid_checks(true);
-    // Both write all their tables together, so that what is on disk is a cut through all of them at one moment.
+    // All tables are written together, so that what is on disk is a cut through all of them at one moment.
     options.set_atomic_flush(true);
     // A writer that is slowed down or stopped because compaction is behind would stall the log, or the persister.
     options.set_level_zero_slowdown_writes_trigger(1 << 30);

@@ -22,7 +22,7 @@ fn what_was_purged_is_freed_while_readers_go_on() {
     let path = directory.path().join("data");
     let (mut log, _state) = create(&path);
     let (written, purged) = (AtomicU64::new(0), AtomicU64::new(0));
-    let size = || files(&path.join("log"), "sst").iter().map(|file| length(file)).sum::<u64>();
+    let size = || files(&path.join("log"), "seg").iter().map(|file| length(file)).sum::<u64>();
 
     thread::scope(|scope| {
         for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! Damage to the tables (SST files) of both databases shows; nothing is read as if it were good.
+//! Damage to the tables (SST files) of the state shows; nothing is read as if it were good.
 #![allow(clippy::unwrap_used, reason = "in a test it is the clearest failure there is")]
 
 mod common;
@@ -13,7 +13,7 @@ use hither_storage::{RocksState, StorageError};
 
 const ROWS: u32 = 500;
 
-/// A directory with tables in both databases, closed.
+/// A directory with tables in it, closed.
 fn closed(path: &Path) {
     let (mut log, mut state) = create(path);
     append_each(&mut log, 1..=200, true);
@@ -21,7 +21,7 @@ fn closed(path: &Path) {
     state.write(&(0..ROWS).map(row).collect::<Vec<_>>(), b"meta").unwrap();
     state.flush().unwrap();
     drop((log, state));
-    // Opening moves the write-ahead log into tables.
+    // Opening writes the manifest anew.
     drop(open(path).unwrap());
 }
 
@@ -75,10 +75,6 @@ fn found(table: impl Fn(&Path) -> PathBuf, damage: impl Fn(&Path, u64)) -> u32 {
     found
 }
 
-fn of_log(data: &Path) -> PathBuf {
-    largest_table(&data.join("log"))
-}
-
 fn of_state(data: &Path) -> PathBuf {
     largest_table(&data.join("state-1"))
 }
@@ -86,26 +82,22 @@ fn of_state(data: &Path) -> PathBuf {
 #[test]
 fn a_flipped_byte_in_a_table_shows() {
     // A few bytes of a table, such as the padding of its footer, are never read.
-    assert!(found(of_log, flip) >= 14);
     assert!(found(of_state, flip) >= 14);
 }
 
 #[test]
 fn zeroed_bytes_in_a_table_show() {
-    assert!(found(of_log, |file, at| zero(file, at.min(length(file) - 512), 512)) >= 14);
     assert!(found(of_state, |file, at| zero(file, at.min(length(file) - 512), 512)) >= 14);
 }
 
 #[test]
 fn a_table_that_was_cut_shows() {
-    assert_eq!(found(of_log, cut), 16);
     assert_eq!(found(of_state, cut), 16);
 }
 
 #[test]
 fn a_table_that_is_missing_shows() {
     let remove = |file: &Path, _| fs::remove_file(file).unwrap();
-    assert_eq!(found(of_log, remove), 16);
     assert_eq!(found(of_state, remove), 16);
 }
 
@@ -115,7 +107,6 @@ fn a_flipped_byte_in_a_manifest_shows() {
         let mut names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
         names.find(|path| path.file_name().unwrap().to_string_lossy().starts_with("MANIFEST")).unwrap()
     };
-    assert!(found(|data| manifest(data.join("log")), flip) >= 14);
     assert!(found(|data| manifest(data.join("state-1")), flip) >= 14);
 }
 
@@ -140,7 +131,7 @@ fn a_state_older_than_the_purge_of_the_log_is_refused() {
 }
 
 #[test]
-fn databases_of_another_directory_are_refused() {
+fn a_log_or_a_state_of_another_directory_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let (data, other) = (directory.path().join("data"), directory.path().join("other"));
     let mut identity = IDENTITY;

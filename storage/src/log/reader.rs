@@ -1,80 +1,50 @@
 //! Reads the log while its owner writes.
 
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use hither_state::device::{LogReader, LogRecord};
-use rocksdb::Snapshot;
 
-use super::head::Head;
-use super::run::Run;
-use super::{HEAD, Shared, key};
+use super::Shared;
+use super::frame::{RECORD_BYTES, record_checksum};
+use crate::StorageError;
 
-/// Reads a [`RocksLog`](super::RocksLog). Sees each write whole, or not at all.
+/// Reads a [`FileLog`](super::FileLog). Sees each write whole, or not at all.
 #[derive(Clone, Debug)]
-pub struct RocksLogReader {
+pub struct FileLogReader {
     shared: Arc<Shared>,
 }
 
-impl RocksLogReader {
+impl FileLogReader {
     pub(super) const fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
     }
-
-    fn head(&self, snapshot: &Snapshot<'_>) -> io::Result<Head> {
-        let row = snapshot.get(HEAD).map_err(|error| self.shared.error(error))?;
-        Ok(row.as_deref().and_then(Head::decode).ok_or_else(|| self.shared.bad(0, "the head is unreadable"))?)
-    }
-
-    fn read_at(
-        &self,
-        snapshot: &Snapshot<'_>,
-        mut next: u64,
-        end: u64,
-        bytes_max: usize,
-    ) -> io::Result<Vec<LogRecord>> {
-        let mut records = Vec::new();
-        let mut bytes = 0;
-        let mut rows = snapshot.raw_iterator_cf(self.shared.runs());
-        rows.seek_for_prev(key(next));
-        while next < end {
-            let Some((found, value)) = rows.item() else {
-                rows.status().map_err(|error| self.shared.error(error))?;
-                return Err(self.shared.bad(next, "it is missing").into());
-            };
-            let decoded = Run::decode(found, Bytes::copy_from_slice(value));
-            let (run, _) = decoded.map_err(|what| self.shared.bad(next, what))?;
-            if run.first > next || run.next() <= next {
-                return Err(self.shared.bad(next, "it is missing").into());
-            }
-            let wanted = next..end;
-            for record in run.into_records().filter(|record| wanted.contains(&record.index)) {
-                bytes += record.payload.len();
-                if bytes > bytes_max && !records.is_empty() {
-                    return Ok(records);
-                }
-                next = record.index + 1;
-                records.push(record);
-            }
-            rows.next();
-        }
-        Ok(records)
-    }
 }
 
-impl LogReader for RocksLogReader {
+impl LogReader for FileLogReader {
     fn read(&self, first: u64, end: u64, bytes_max: usize) -> io::Result<Vec<LogRecord>> {
-        let mut purged = None;
-        loop {
-            let snapshot = self.shared.db.snapshot();
-            let head = self.head(&snapshot)?;
-            let result = self.read_at(&snapshot, first.max(head.first), end.min(head.next), bytes_max);
-            // The sweeper deletes whole files under old snapshots: what is missing may just have been purged.
-            if result.is_err() && purged.replace(head.purged) != Some(head.purged) {
-                continue;
+        // What is found stays readable: nothing is written over, and a file that is removed lives as long as it is open.
+        let found = self.shared.index().find(first, end, bytes_max);
+        let mut records = Vec::with_capacity(found.len());
+        for (index, place, file) in found {
+            let damaged = |what: &str| {
+                let path = super::segment::path(&self.shared.path, place.segment);
+                io::Error::from(StorageError::damaged(&path, format!("record {index}: {what}")))
+            };
+            let mut bytes = vec![0; RECORD_BYTES + place.length as usize];
+            match file.read_exact_at(&mut bytes, place.offset) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(damaged("it is cut off")),
+                other => other?,
             }
-            return result;
+            let mut payload = Bytes::from(bytes);
+            let (length, crc) = (payload.get_u32(), payload.get_u32());
+            if length != place.length || crc != record_checksum(index, &payload) {
+                return Err(damaged("its checksum is wrong"));
+            }
+            records.push(LogRecord { index, payload });
         }
+        Ok(records)
     }
 }

@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use hither_protocol::{ClusterId, NodeId, UnixMillis};
 use hither_state::device::{LogDevice, LogItem, LogReader, LogRecord};
-use hither_storage::{DataDir, Identity, RocksLog, RocksState, StorageError};
+use hither_storage::{DataDir, FileLog, Identity, RocksState, StorageError};
 
 pub const IDENTITY: Identity =
     Identity { cluster: ClusterId(*b"0123456789abcdef"), node: NodeId(1), created: UnixMillis(1_790_000_000_000) };
 
-pub fn create(path: &Path) -> (RocksLog, RocksState) {
+pub fn create(path: &Path) -> (FileLog, RocksState) {
     DataDir::create(path, IDENTITY).unwrap().into_devices()
 }
 
-pub fn open(path: &Path) -> Result<(RocksLog, RocksState), StorageError> {
+pub fn open(path: &Path) -> Result<(FileLog, RocksState), StorageError> {
     DataDir::open(path, None).map(DataDir::into_devices)
 }
 
@@ -30,14 +30,14 @@ pub fn append(index: u64) -> LogItem {
 }
 
 /// A write for each index.
-pub fn append_each(log: &mut RocksLog, indexes: std::ops::RangeInclusive<u64>, sync: bool) {
+pub fn append_each(log: &mut FileLog, indexes: std::ops::RangeInclusive<u64>, sync: bool) {
     for index in indexes {
         log.write(&[append(index)], sync).unwrap();
     }
 }
 
 /// Everything in the log, each record with the payload that it must have.
-pub fn indexes(log: &RocksLog) -> Option<(u64, u64)> {
+pub fn indexes(log: &FileLog) -> Option<(u64, u64)> {
     let records = log.reader().read(0, u64::MAX, usize::MAX).unwrap();
     for record in &records {
         assert_eq!(record.payload, payload(record.index));

@@ -1,0 +1,180 @@
+//! What the segments say when they are read from the first to the last, and whether that is all they must say.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::frame::{self, HEADER_BYTES, Header, Item, RECORD_BYTES, State};
+use super::index::{Index, Place};
+use super::{Head, segment};
+use crate::mark::Durable;
+use crate::{Identity, StorageError};
+
+/// What a good log holds.
+pub(super) struct Replayed {
+    pub(super) head: Head,
+    pub(super) index: Index,
+    /// The segment that ends the log, and where in it the log ends.
+    pub(super) segment: u64,
+    pub(super) end: u64,
+    /// Segments after it, which are not of the log.
+    pub(super) beyond: Vec<u64>,
+    /// Whether bytes of writes that are not of the log follow its end.
+    pub(super) is_torn: bool,
+}
+
+/// Reads everything. The log is good if its frames reach `durable`, and as far as any frame that survived behind them
+/// knew the log to be durable.
+pub(super) fn replay(directory: &Path, identity: &Identity, durable: Durable) -> Result<Replayed, StorageError> {
+    let damaged = |what: String| StorageError::damaged(directory, what);
+    let numbers = segment::numbers(directory).map_err(StorageError::io(directory, "list it"))?;
+    let Some((&first, rest)) = numbers.split_first() else { return Err(damaged("it has no segments".into())) };
+    let mut bytes = read(directory, first)?;
+    let begun = begin(&bytes, first).ok_or_else(|| damaged(format!("segment {first} does not begin a log")))?;
+    if begun.1.identity != identity.row() {
+        return Err(damaged("it belongs to another data directory than IDENT says".into()));
+    }
+    let base = begun.1.next;
+    let mut replay = Replay { head: Head { cycle: begun.0.cycle - 1, ..Head::default() }, index: Index::default() };
+    replay.head.chain = begun.2;
+    let (mut number, mut end, mut at) = (first, replay.segment(directory, first, &bytes)?, 0);
+    for (place, &next) in rest.iter().enumerate() {
+        let following = read(directory, next)?;
+        if !replay.continues(&following, next) {
+            break;
+        }
+        (number, bytes, at) = (next, following, place + 1);
+        end = replay.segment(directory, next, &bytes)?;
+    }
+    let beyond = numbers[at + 1..].to_vec();
+    let Replay { head, index } = replay;
+
+    // What lies behind the end was never durable, or is what should be there. Its own words tell.
+    let tail = &bytes[end..];
+    let mut known = durable.cycle;
+    let mut is_torn = is_written(tail);
+    let mut look = |bytes: &[u8]| {
+        if !is_written(bytes) {
+            return;
+        }
+        for header in Header::find_all(bytes).filter(|header| header.cycle > head.cycle) {
+            known = known.max(header.synced);
+            is_torn = true;
+        }
+    };
+    look(tail);
+    for &number in &beyond {
+        look(&read(directory, number)?);
+    }
+    let (cycle, next) = (head.cycle, head.state.next);
+    if cycle < known {
+        return Err(damaged(format!(
+            "acknowledged writes are missing: {cycle} of {known} are there, and it ends before record {next}, when it \
+             was durable up to before record {}",
+            durable.next
+        )));
+    }
+    if cycle == durable.cycle && next != durable.next && durable != Durable::default() {
+        return Err(damaged(format!("it goes on at record {next}, and durable.mark says {}", durable.next)));
+    }
+    let expected = (head.state.first < next).then_some((head.state.first, next));
+    if index.range() != expected {
+        return Err(damaged(format!("records before {base} are missing: a segment before {first} is gone")));
+    }
+    Ok(Replayed { head, index, segment: number, end: end as u64, beyond, is_torn })
+}
+
+fn is_written(bytes: &[u8]) -> bool {
+    bytes.iter().any(|&byte| byte != 0)
+}
+
+fn read(directory: &Path, number: u64) -> Result<Bytes, StorageError> {
+    let path = segment::path(directory, number);
+    fs::read(&path).map(Bytes::from).map_err(StorageError::io(&path, "read"))
+}
+
+/// The first frame of a segment that may be the first, and what the chain was before it. The frames before are gone,
+/// so it is taken at its own word: its header's checksum, and those of the frames after it.
+fn begin(bytes: &Bytes, number: u64) -> Option<(Header, State, u32)> {
+    let header = Header::read(bytes).filter(|header| header.segment == number && header.cycle > 0)?;
+    let body = bytes.get(HEADER_BYTES..HEADER_BYTES + header.length as usize)?;
+    let items = frame::items(&Bytes::copy_from_slice(body))?;
+    let [Item::State(state)] = &items[..] else { return None };
+    let chain = state.chain;
+    header.body(bytes, 0, chain)?;
+    Some((header, State::clone(state), chain))
+}
+
+struct Replay {
+    head: Head,
+    index: Index,
+}
+
+impl Replay {
+    /// The frame here, if it is the next one of the log.
+    fn next(&self, bytes: &Bytes, at: usize, number: u64) -> Option<(Header, Bytes, Vec<Item>)> {
+        let header = Header::read(bytes.get(at..)?)?;
+        if header.segment != number || header.cycle != self.head.cycle + 1 {
+            return None;
+        }
+        let body = header.body(bytes, at, self.head.chain)?;
+        let items = frame::items(&body)?;
+        Some((header, body, items))
+    }
+
+    fn continues(&self, bytes: &Bytes, number: u64) -> bool {
+        self.next(bytes, 0, number).is_some()
+    }
+
+    /// Takes the frames of a segment; returns where they end.
+    fn segment(&mut self, directory: &Path, number: u64, bytes: &Bytes) -> Result<usize, StorageError> {
+        let path = segment::path(directory, number);
+        let file = File::open(&path).map_err(StorageError::io(&path, "open"))?;
+        // What a process wrote before it was killed is readable, and not yet durable.
+        file.sync_data().map_err(StorageError::io(&path, "sync"))?;
+        self.index.open(number, Arc::new(file));
+        let mut at = 0;
+        while let Some((header, body, items)) = self.next(bytes, at, number) {
+            self.head.cycle = header.cycle;
+            self.head.chain = header.chain;
+            for item in items {
+                self.take(item, number, at + HEADER_BYTES, &body).map_err(|error| {
+                    StorageError::damaged(&path, format!("write {} contradicts those before: {error}", header.cycle))
+                })?;
+            }
+            at += HEADER_BYTES + header.length as usize;
+        }
+        Ok(at)
+    }
+
+    fn take(&mut self, item: Item, segment: u64, begin: usize, body: &Bytes) -> io::Result<()> {
+        let state = &mut self.head.state;
+        match item {
+            Item::State(found) => *state = *found,
+            Item::Append(first, payloads) => {
+                state.append(first, payloads.len())?;
+                let place = |payload: std::ops::Range<usize>| Place {
+                    segment,
+                    offset: (begin + payload.start - RECORD_BYTES) as u64,
+                    length: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+                };
+                debug_assert!(payloads.iter().all(|payload| payload.end <= body.len()));
+                self.index.append(first, payloads.into_iter().map(place));
+            }
+            Item::Truncate(next) => {
+                state.truncate(next);
+                self.index.truncate(next);
+            }
+            Item::Purge(purged, cut, last) => {
+                state.purge(purged, cut, last);
+                self.index.purge(purged);
+            }
+            Item::Vote(vote) => state.vote = Some(vote),
+            Item::Committed(committed) => state.committed = Some(committed),
+        }
+        Ok(())
+    }
+}
