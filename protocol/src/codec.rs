@@ -150,13 +150,21 @@ pub fn encode_body<B: Serialize>(out: &mut BytesMut, body: &B) {
     postcard::serialize_with_flavor(body, Tail(out)).expect("a message of the protocol serialises");
 }
 
+/// Decodes what a body begins with; returns the rest too.
+///
+/// # Errors
+/// `InvalidFrame` for bytes that do not begin with a `B`.
+pub fn decode_first<B: DeserializeOwned>(body: &[u8]) -> Result<(B, &[u8]), Refusal> {
+    postcard::take_from_bytes(body)
+        .map_err(|error| Refusal::new(ErrorCode::InvalidFrame, format!("the body does not decode: {error}")))
+}
+
 /// Decodes a whole body.
 ///
 /// # Errors
 /// `InvalidFrame` for bytes that are not a `B`, `TrailingBytes` for more than one.
 pub fn decode_body<B: DeserializeOwned>(body: &[u8]) -> Result<B, Refusal> {
-    let (message, rest) = postcard::take_from_bytes(body)
-        .map_err(|error| Refusal::new(ErrorCode::InvalidFrame, format!("the body does not decode: {error}")))?;
+    let (message, rest) = decode_first(body)?;
     if rest.is_empty() {
         return Ok(message);
     }

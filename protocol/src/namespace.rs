@@ -4,15 +4,43 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::error::{ErrorCode, Refusal};
 use crate::limits::NAMESPACE_BYTES_MAX;
 
 /// A namespace: 1 to 63 of `a-z 0-9 . _ -`, beginning and ending with a letter or digit.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Namespace(Arc<str>);
+
+/// Where the server keeps what is its own.
+const SYSTEM: &str = ".system";
+
+// Text on the wire and in the log. Written out, since every command has one: derived by way of `String`, each would be
+// copied to be written and to be read.
+impl Serialize for Namespace {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Namespace {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+        impl de::Visitor<'_> for Name {
+            type Value = Namespace;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a namespace")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Namespace, E> {
+                Namespace::known(text).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Name)
+    }
+}
 
 impl Namespace {
     /// The name as text.
@@ -26,7 +54,13 @@ impl Namespace {
     /// The leading dot keeps it apart from every name that parses.
     #[must_use]
     pub fn system() -> Self {
-        Self(".system".into())
+        Self(SYSTEM.into())
+    }
+
+    /// One that a client may choose, or the server's own, which the log holds too. The greeting, where a client chooses,
+    /// parses with `from_str`.
+    fn known(text: &str) -> Result<Self, Refusal> {
+        if text == SYSTEM { Ok(Self::system()) } else { text.parse() }
     }
 }
 
@@ -62,8 +96,7 @@ impl TryFrom<String> for Namespace {
     type Error = Refusal;
 
     fn try_from(text: String) -> Result<Self, Refusal> {
-        // The log holds the server's own namespace; the greeting, where a client chooses, parses with `from_str`.
-        if text == Self::system().as_str() { Ok(Self::system()) } else { text.parse() }
+        Self::known(&text)
     }
 }
 

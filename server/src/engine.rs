@@ -131,6 +131,12 @@ impl Engine {
         self.propose_within(command, self.shared.config.patience).await
     }
 
+    /// How long a caller waits who says nothing else.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.shared.config.patience
+    }
+
     /// [`propose`](Self::propose) with another patience.
     ///
     /// # Errors
@@ -305,6 +311,11 @@ impl Engine {
         if shared.is_alone() && shared.standpoint.own().is_some() {
             return Ok(());
         }
+        Box::pin(self.linearize_among_others()).await
+    }
+
+    async fn linearize_among_others(&self) -> Result<(), Refusal> {
+        let shared = &self.shared;
         let (read, fresh) = oneshot::channel();
         shared.reads.try_send(read).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hither_state::device::{RowChange, Space, StateDevice};
-use hither_state::image::{self, Meta};
-use hither_state::watch::{ChangeLog, history_rows};
-use hither_state::{State, StateLimits};
+use hither_state::image::{self, Meta, Place};
+use hither_state::watch::{ChangeLog, HistoryRows};
+use hither_state::{Change, State, StateLimits};
 use openraft_rt::Instant;
 use tokio::sync::{mpsc, oneshot};
 
@@ -225,7 +225,7 @@ impl<R: Runtime, D: StateDevice> Writer<R, D> {
     }
 
     fn take(&mut self, block: Block) {
-        block.deltas.iter().for_each(|delta| self.rows.take(delta));
+        block.deltas.into_iter().for_each(|delta| self.rows.take(delta));
         let bytes = self.unwritten.as_ref().map_or(0, |(_, _, bytes)| *bytes);
         self.unwritten = Some((block.meta, block.standing, bytes + block.bytes));
         self.unwritten_since.get_or_insert_with(R::Instant::now);
@@ -235,10 +235,10 @@ impl<R: Runtime, D: StateDevice> Writer<R, D> {
         self.unwritten_since = None;
         let Some((mut meta, standing, bytes)) = self.unwritten.take() else { return Ok(()) };
         meta.opaque = encode_standing(&standing);
-        let rows = std::mem::take(&mut self.rows);
-        self.device.write(&rows.changes, &meta.encode())?;
+        let rows = std::mem::take(&mut self.rows).into_changes();
+        self.device.write(&rows, &meta.encode())?;
         self.standing = standing;
-        self.unflushed_bytes += rows.bytes;
+        self.unflushed_bytes += rows.iter().map(cost).sum::<usize>();
         self.unflushed_since.get_or_insert_with(R::Instant::now);
         self.stats.unpersisted_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.stats.persisted_index.store(meta.applied_index, Ordering::Relaxed);
@@ -277,51 +277,70 @@ impl<R: Runtime, D: StateDevice> Writer<R, D> {
     }
 }
 
-/// Rows that wait to be written, of which each key has one.
+/// Changes that wait to be written. They become rows when they are, since most of them are overtaken by a later one of the
+/// same place before that.
 #[derive(Default)]
 struct Rows {
-    changes: Vec<RowChange>,
+    /// None where a later one has taken its place.
+    changes: Vec<Option<Change>>,
+    places: HashMap<Place, usize>,
+    history: HistoryRows,
+    /// The rows of the history, in order; none depends on those of another space.
+    histories: Vec<RowChange>,
     bytes: usize,
-    places: HashMap<(Space, Bytes), usize>,
-    scratch: Vec<RowChange>,
 }
 
 impl Rows {
-    fn take(&mut self, delta: &hither_state::Delta) {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        image::rows(delta, &mut scratch);
-        history_rows(delta, &mut scratch);
-        scratch.drain(..).for_each(|change| self.add(change));
-        self.scratch = scratch;
+    fn take(&mut self, delta: hither_state::Delta) {
+        let (rows, open) = (self.histories.len(), self.history.bytes());
+        self.history.take(&delta, &mut self.histories);
+        let complete: usize = self.histories[rows..].iter().map(cost).sum();
+        self.bytes = (self.bytes + complete + self.history.bytes()).saturating_sub(open);
+        delta.changes.into_iter().for_each(|change| self.add(change));
     }
 
-    fn add(&mut self, change: RowChange) {
-        let place = match &change {
-            // Each revision has a row of its own there.
-            RowChange::Put(Space::History, ..) => None,
-            RowChange::Put(space, key, _) | RowChange::Delete(space, key) => Some((*space, key.clone())),
-            RowChange::DeleteRange(space, ..) => {
-                // What comes after it must not move before it.
-                let space = *space;
-                self.places.retain(|(of, _), _| *of != space);
-                None
-            }
-        };
-        self.bytes += cost(&change);
-        let last = self.changes.len();
-        match place.map(|place| self.places.entry(place)) {
-            Some(std::collections::hash_map::Entry::Occupied(earlier)) => {
-                let earlier = &mut self.changes[*earlier.get()];
-                self.bytes -= cost(earlier);
-                *earlier = change;
-            }
-            Some(std::collections::hash_map::Entry::Vacant(place)) => {
-                place.insert(last);
-                self.changes.push(change);
-            }
-            None => self.changes.push(change),
+    fn add(&mut self, mut change: Change) {
+        if let Change::Put { previous, .. } = &mut change {
+            // No row has it, and waiting would keep it in memory.
+            *previous = None;
         }
+        if let Change::Session { session, record: None } = &change {
+            // All its rows are deleted; what came before must not come after.
+            let ended = |place: &Place| place.session() == Some(*session);
+            for (_, earlier) in self.places.extract_if(|place, _| ended(place)) {
+                self.changes[earlier] = None;
+            }
+        }
+        self.bytes += weight(&change);
+        let last = self.changes.len();
+        if let Some(place) = Place::of(&change)
+            && let Some(earlier) = self.places.insert(place, last)
+            && let Some(overtaken) = self.changes[earlier].take()
+        {
+            self.bytes -= weight(&overtaken);
+        }
+        self.changes.push(Some(change));
     }
+
+    fn into_changes(mut self) -> Vec<RowChange> {
+        let mut rows = Vec::with_capacity(self.places.len() + self.histories.len());
+        self.changes.iter().flatten().for_each(|change| image::rows_of(change, &mut rows));
+        self.history.finish(&mut self.histories);
+        rows.append(&mut self.histories);
+        rows
+    }
+}
+
+/// About what a change takes in memory and in a row.
+fn weight(change: &Change) -> usize {
+    const ENVELOPE: usize = 64;
+    ENVELOPE
+        + match change {
+            Change::Put { entry, .. } => entry.key.as_bytes().len() + entry.value.len(),
+            Change::Delete { previous, .. } => previous.key.as_bytes().len(),
+            Change::Outcome { outcome, .. } => outcome.len(),
+            _ => 0,
+        }
 }
 
 fn cost(change: &RowChange) -> usize {
@@ -334,27 +353,65 @@ fn cost(change: &RowChange) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use hither_protocol::{Entry, Namespace, Revision, SequenceNumber, SessionId, Version};
+    use hither_state::Delta;
+
     use super::*;
 
-    fn put(key: &'static str, value: &'static str) -> RowChange {
-        RowChange::Put(Space::Kv, key.into(), value.into())
+    fn put(key: &'static str, revision: u64) -> Change {
+        let (revision, version) = (Revision(revision), Version(1));
+        let entry = Entry {
+            key: key.into(),
+            value: "v".into(),
+            create_revision: revision,
+            mod_revision: revision,
+            version,
+            lease: None,
+        };
+        Change::Put { namespace: Namespace::default(), entry, previous: None }
+    }
+
+    fn outcome(session: u64, sequence: u64) -> Change {
+        Change::Outcome { session: SessionId(session), sequence: SequenceNumber(sequence), outcome: "o".into() }
+    }
+
+    fn rows(changes: Vec<Change>) -> Rows {
+        let mut rows = Rows::default();
+        for (revision, change) in (1..).zip(changes) {
+            rows.take(Delta { revision: Revision(revision), changes: vec![change], ..Delta::default() });
+        }
+        rows
+    }
+
+    fn spaces(changes: &[RowChange]) -> Vec<(Space, bool)> {
+        let space = |change: &RowChange| match change {
+            RowChange::Put(space, ..) => (*space, true),
+            RowChange::Delete(space, _) | RowChange::DeleteRange(space, ..) => (*space, false),
+        };
+        changes.iter().map(space).collect()
     }
 
     #[test]
-    fn a_key_is_written_once_a_round_and_never_across_a_deletion_of_its_range() {
-        let mut rows = Rows::default();
-        let range = RowChange::DeleteRange(Space::Kv, "a".into(), "c".into());
-        let changes = [put("a", "1"), put("b", "1"), put("a", "22"), range.clone(), put("a", "3"), put("a", "4")];
-        changes.into_iter().for_each(|change| rows.add(change));
-        assert_eq!(rows.changes, [put("a", "22"), put("b", "1"), range, put("a", "4")]);
-        assert_eq!(rows.bytes, 3 + 2 + 2 + 2);
+    fn a_key_is_written_once_a_round_and_as_it_was_last() {
+        let two = rows(vec![put("a", 1), put("b", 2), put("a", 3)]);
+        let once = weight(&put("a", 1)) * 2 + two.history.bytes();
+        assert_eq!(two.bytes, once, "what was overtaken no longer counts");
+        let written = two.into_changes();
+        let mut expected = Vec::new();
+        image::rows_of(&put("b", 2), &mut expected);
+        image::rows_of(&put("a", 3), &mut expected);
+        assert_eq!(written[..2], expected);
+        assert_eq!(spaces(&written[2..]), [(Space::History, true)], "all three revisions are in one row");
     }
 
     #[test]
-    fn history_rows_are_kept_apart() {
-        let mut rows = Rows::default();
-        let row = |value: &'static str| RowChange::Put(Space::History, "r".into(), value.into());
-        [row("1"), row("2")].into_iter().for_each(|change| rows.add(change));
-        assert_eq!(rows.changes.len(), 2);
+    fn what_a_session_remembered_is_not_written_after_its_end() {
+        let end = Change::Session { session: SessionId(1), record: None };
+        let window = hither_protocol::limits::SESSION_WINDOW;
+        let written = rows(vec![outcome(1, 1), outcome(2, 1), end, outcome(2, 1 + window)]).into_changes();
+        assert_eq!(spaces(&written), [(Space::Session, false), (Space::Session, true)]);
+        let mut expected = Vec::new();
+        image::rows_of(&outcome(2, 1 + window), &mut expected);
+        assert_eq!(written[1..], expected, "of outcomes that share a row the last one is written");
     }
 }

@@ -8,12 +8,13 @@ mod read;
 mod status;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hither_protocol::error::LeaderHint;
 use hither_protocol::message::{Consistency, Context, Reply, Request, Stamp};
-use hither_protocol::{NodeId, Refusal};
-use hither_state::door::{self, Admitted, Caller};
+use hither_protocol::{ErrorCode, NodeId, Refusal};
+use hither_state::door::{self, Admitted, Caller, IdentityRequest, LeaseRequest, Read};
+use tokio::time::timeout;
 
 use crate::engine::Engine;
 use crate::identity::{Book, Identity, now};
@@ -56,12 +57,27 @@ impl Service {
     /// # Errors
     /// The refusal that the client gets.
     pub(crate) async fn call(&self, caller: &Caller, context: &Context, request: Request) -> Result<Answer, Refusal> {
+        let deadline = context.deadline_ms.map(Duration::from_millis);
+        // What is rare is on the heap: every request has room for the largest thing that it may come to.
         match door::admit(caller, context, request, now())? {
-            Admitted::Propose(command) => self.engine.propose(command).await.map(whole),
-            Admitted::Read(read) => self.read(caller, read).await,
-            Admitted::Lease(request) => self.lease(caller, request).await.map(whole),
-            Admitted::Identity(request) => self.identities(caller, request).await.map(whole),
-            Admitted::Status => Ok(whole(self.status().await)),
+            Admitted::Propose(command) => {
+                // Only the engine knows whether a command that ran out of time may yet take effect.
+                let patience = self.engine.patience().min(deadline.unwrap_or(Duration::MAX));
+                self.engine.propose_within(command, patience).await.map(whole)
+            }
+            Admitted::Read(Read::Get(get)) => within(deadline, true, self.get(caller, get)).await,
+            Admitted::Read(Read::Range(range)) => within(deadline, true, Box::pin(self.range(caller, range))).await,
+            Admitted::Lease(request) => {
+                let changes_nothing = !matches!(request, LeaseRequest::Renew(_));
+                let answer = Box::pin(self.lease(caller, request));
+                within(deadline, changes_nothing, answer).await.map(whole)
+            }
+            Admitted::Identity(request) => {
+                let changes_nothing = matches!(request, IdentityRequest::List(_));
+                let answer = Box::pin(self.identities(caller, request));
+                within(deadline, changes_nothing, answer).await.map(whole)
+            }
+            Admitted::Status => within(deadline, true, Box::pin(async { Ok(whole(self.status().await)) })).await,
         }
     }
 
@@ -92,6 +108,20 @@ impl Service {
                 age_ms: u64::MAX,
             },
         }
+    }
+}
+
+/// What `answer` comes to, or that it took too long.
+async fn within<T>(
+    deadline: Option<Duration>,
+    changes_nothing: bool,
+    answer: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    let Some(deadline) = deadline else { return answer.await };
+    match timeout(deadline, answer).await {
+        Ok(answer) => answer,
+        Err(_) if changes_nothing => Err(Refusal::new(ErrorCode::Timeout, "the deadline passed")),
+        Err(_) => Err(Refusal::unknown(ErrorCode::Timeout, "the deadline passed; the request may yet take effect")),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use hither_protocol::codec::{decode_body, encode_body};
-use hither_protocol::message::{Delete, LeaseKind, Put, RetryToken, Txn};
+use hither_protocol::message::{Delete, LeaseKind, Put, RetryToken, Txn, TxnOp};
 use hither_protocol::{ClusterId, LeaseId, Namespace, Refusal, Revision, SessionId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
@@ -127,10 +127,31 @@ pub enum DecodeError {
     Damaged(Refusal),
 }
 
+impl Command {
+    /// About what it takes in an entry; generous for what is small.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        const ENVELOPE: usize = 128;
+        let put = |put: &Put| put.key.as_bytes().len() + put.value.len();
+        let body = match &self.action {
+            Action::Put(of) => put(of),
+            Action::Txn(txn) => {
+                let op = |op: &TxnOp| ENVELOPE + if let TxnOp::Put(of) = op { put(of) } else { 0 };
+                txn.then.iter().chain(&txn.otherwise).map(op).sum::<usize>() + txn.when.len() * ENVELOPE
+            }
+            Action::MarkSuspect { leases } | Action::MarkAlive { leases } | Action::Expire { leases } => {
+                16 * leases.len()
+            }
+            _ => 0,
+        };
+        ENVELOPE + body
+    }
+}
+
 /// The payload of one log entry: 1 to 512 commands.
 #[must_use]
 pub fn encode_batch(commands: &[Command]) -> Bytes {
-    let mut out = BytesMut::new();
+    let mut out = BytesMut::with_capacity(commands.iter().map(Command::bytes).sum());
     encode_body(&mut out, &BATCH_FORMAT);
     encode_body(&mut out, &commands);
     out.freeze()

@@ -452,7 +452,7 @@ fn history_that_is_damaged_newer_or_ahead_of_its_state_is_refused() {
         })
         .unwrap();
     assert_eq!(rows.len(), 3);
-    let newer = [&[2], &rows[1][1..]].concat();
+    let newer = [&[3], &rows[1][1..]].concat();
     let cut = rows[1][..rows[1].len() - 1].to_vec();
     for (revision, value) in [(2, newer), (2, cut), (2, Vec::new()), (4, rows[2].clone())] {
         let mut disk = world.disk.clone();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use hither_protocol::Refusal;
-use hither_protocol::message::{Put, Reply, Stamp, TxnOp};
+use hither_protocol::message::{Reply, Stamp, TxnOp};
 use hither_state::{Action, Command};
 use tokio::sync::oneshot;
 
@@ -39,7 +39,7 @@ impl Proposal {
     pub(crate) fn new(command: Command) -> (Self, Stage, oneshot::Receiver<Answered>) {
         let (answer, wait) = oneshot::channel();
         let stage = Stage::default();
-        let bytes = bytes(&command);
+        let bytes = command.bytes();
         (Self { command, bytes, caller: Caller { stage: stage.clone(), answer } }, stage, wait)
     }
 
@@ -52,7 +52,7 @@ impl Proposal {
     /// The entry was not taken after all.
     pub(crate) fn put_back(command: Command, caller: Caller) -> Self {
         caller.stage.pass(TAKEN, WAITING);
-        Self { bytes: bytes(&command), command, caller }
+        Self { bytes: command.bytes(), command, caller }
     }
 
     pub(crate) fn is_abandoned(&self) -> bool {
@@ -89,20 +89,4 @@ pub(crate) fn wants_room(command: &Command) -> bool {
         Action::Txn(txn) => txn.then.iter().chain(&txn.otherwise).any(|op| matches!(op, TxnOp::Put(_))),
         _ => false,
     }
-}
-
-/// Generous for what is small: the bound is there for what is not.
-fn bytes(command: &Command) -> usize {
-    const ENVELOPE: usize = 128;
-    let put = |put: &Put| put.key.as_bytes().len() + put.value.len();
-    let body = match &command.action {
-        Action::Put(of) => put(of),
-        Action::Txn(txn) => {
-            let op = |op: &TxnOp| ENVELOPE + if let TxnOp::Put(of) = op { put(of) } else { 0 };
-            txn.then.iter().chain(&txn.otherwise).map(op).sum::<usize>() + txn.when.len() * ENVELOPE
-        }
-        Action::MarkSuspect { leases } | Action::MarkAlive { leases } | Action::Expire { leases } => 16 * leases.len(),
-        _ => 0,
-    };
-    ENVELOPE + body
 }

@@ -7,7 +7,7 @@ use std::fmt::{self, Debug};
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures_util::{Stream, StreamExt, stream};
 use hither_protocol::NodeId;
@@ -21,16 +21,23 @@ use super::Runtime;
 use super::record::{Record, decode_entry, invalid};
 use super::ring::Ring;
 use super::types::{Entry, LogId, Membership, Payload, TypeConfig, Vote};
-use super::writer::{self, Step};
+use super::writer::{self, Pen, Step};
 use crate::engine::{Failing, Stats};
 
 /// Most bytes of entries that are read at once: a message to a peer is no larger.
 const READ_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of an entry with one command of the usual size, or a few small ones.
+const SMALL_BYTES: usize = 1 << 10;
+
 /// A handle to the log. Clones are the same log.
 pub(crate) struct Log<R: Runtime, D: LogDevice> {
     ring: Arc<Mutex<Ring>>,
     steps: mpsc::UnboundedSender<Step<R>>,
+    /// Steps that were sent and are not written.
+    unwritten: Arc<AtomicUsize>,
+    pen: Arc<Mutex<Pen<D>>>,
+    stats: Arc<Stats>,
     reader: D::Reader,
     node: NodeId,
     is_alone: Arc<AtomicBool>,
@@ -41,6 +48,9 @@ impl<R: Runtime, D: LogDevice> Clone for Log<R, D> {
         Self {
             ring: self.ring.clone(),
             steps: self.steps.clone(),
+            unwritten: self.unwritten.clone(),
+            pen: self.pen.clone(),
+            stats: self.stats.clone(),
             reader: self.reader.clone(),
             node: self.node,
             is_alone: self.is_alone.clone(),
@@ -79,8 +89,10 @@ impl<R: Runtime, D: LogDevice> Log<R, D> {
         ring.committed = recovered.committed.map(|committed| LogId::decode(&committed)).transpose()?;
         let ring = Arc::new(Mutex::new(ring));
         let (steps, waiting) = mpsc::unbounded_channel();
-        R::thread(crate::engine::THREAD_LOG, writer::write::<R, D>(device, waiting, ring.clone(), stats, failing))?;
-        Ok(Self { ring, steps, reader, node, is_alone: Arc::default() })
+        let pen = Arc::new(Mutex::new(Pen::new(device, ring.clone(), stats.clone(), failing)));
+        let unwritten = Arc::new(AtomicUsize::new(0));
+        R::thread(crate::engine::THREAD_LOG, writer::write::<R, D>(pen.clone(), waiting, unwritten.clone()))?;
+        Ok(Self { ring, steps, unwritten, pen, stats, reader, node, is_alone: Arc::default() })
     }
 
     /// The index of the last entry.
@@ -125,14 +137,26 @@ impl<R: Runtime, D: LogDevice> Log<R, D> {
     pub(crate) async fn close(&self) {
         let (closed, wait) = oneshot::channel();
         let committed = self.ring.lock().committed;
-        if self.steps.send(Step::Close { committed, closed }).is_ok() {
+        if self.step(Step::Close { committed, closed }).is_ok() {
             // An error is a writer that failed, which has said so elsewhere.
             let _ = wait.await;
         }
     }
 
     fn step(&self, step: Step<R>) -> io::Result<()> {
+        self.unwritten.fetch_add(1, Ordering::Relaxed);
         self.steps.send(step).map_err(|_| io::Error::other("the log's writer has stopped"))
+    }
+
+    /// Whether raft's own thread should write these entries: there is nothing else for it to do until they are on disk, and
+    /// handing them over would cost two wake-ups, as long together as half a write. With others to send them to, or with
+    /// more on the way, it has other work.
+    fn is_idle(&self, entries: &[Entry]) -> bool {
+        let bytes = |entry: &Entry| if let Payload::Normal(of) = &entry.payload { of.0.len() } else { usize::MAX };
+        self.unwritten.load(Ordering::Acquire) == 0
+            && self.is_alone.load(Ordering::Acquire)
+            && self.stats.entries_in_flight.load(Ordering::Relaxed) == 1
+            && matches!(entries, [entry] if bytes(entry) <= SMALL_BYTES)
     }
 
     /// Entries from `start` to before `end`, all that the log has, or up to `bytes_max` but at least one.
@@ -260,7 +284,10 @@ impl<R: Runtime, D: LogDevice> RaftLogStorage<TypeConfig<R>> for Log<R, D> {
             entries.iter().for_each(|entry| ring.append(entry.clone()));
             (ring.epoch, ring.committed)
         };
-        self.step(Step::Append { entries, epoch, committed, flushed })
+        let is_idle = self.is_idle(&entries);
+        let append = Step::Append { entries, epoch, committed, flushed };
+        // Only raft sends steps, and it is here: if none is unwritten, none comes before this one.
+        if is_idle { self.pen.lock().write_one(append) } else { self.step(append) }
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use hither_state::device::{LogDevice, LogItem, LogRecord};
@@ -51,62 +52,95 @@ struct Cycle<R: Runtime> {
     closed: Option<oneshot::Sender<()>>,
 }
 
-/// Writes until closed or until the device fails, after which nothing more is written: a failed sync is never retried.
-pub(crate) async fn write<R: Runtime, D: LogDevice>(
-    mut device: D,
-    mut steps: mpsc::UnboundedReceiver<Step<R>>,
+/// What it takes to write the log. Held by whoever is about to; empty once the log is closed or has failed, since nothing
+/// is written after a failure: a failed sync is never retried.
+pub(crate) struct Pen<D> {
+    held: Option<Held<D>>,
+}
+
+struct Held<D> {
+    device: D,
+    /// The mark of what is committed that was last written.
+    committed: Option<LogId>,
     ring: Arc<Mutex<Ring>>,
     stats: Arc<Stats>,
     failing: Failing,
+}
+
+impl<D: LogDevice> Pen<D> {
+    pub(crate) fn new(device: D, ring: Arc<Mutex<Ring>>, stats: Arc<Stats>, failing: Failing) -> Self {
+        Self { held: Some(Held { device, committed: None, ring, stats, failing }) }
+    }
+
+    /// Writes one step that no other waits before.
+    ///
+    /// # Errors
+    /// The log is closed or has failed.
+    pub(crate) fn write_one<R: Runtime>(&mut self, step: Step<R>) -> io::Result<()> {
+        let goes_on = self.write(gather(&mut std::iter::once(step)));
+        if goes_on { Ok(()) } else { Err(io::Error::other("the log is closed or cannot be written")) }
+    }
+
+    /// One write, and word of it to those who wait. False if there will be no other.
+    fn write<R: Runtime>(&mut self, mut cycle: Cycle<R>) -> bool {
+        let Some(held) = &mut self.held else { return false };
+        if cycle.committed > held.committed
+            && let Some(mark) = cycle.committed
+        {
+            cycle.items.push(LogItem::Committed(mark.encode()));
+            held.committed = cycle.committed;
+        }
+        let begun = Instant::now();
+        let result = if cycle.items.is_empty() { Ok(()) } else { held.device.write(&cycle.items, cycle.sync) };
+        if cycle.sync {
+            held.stats.record_sync(begun.elapsed());
+        }
+        if let Err(error) = result {
+            held.failing.fail(format!("the log cannot be written: {error}"));
+            // Votes that nobody confirms are errors to who waits for them.
+            for flushed in cycle.flushed {
+                flushed.io_completed(Err(io::Error::new(error.kind(), error.to_string())));
+            }
+            self.held = None;
+            return false;
+        }
+        if let Some((epoch, index)) = cycle.written {
+            held.ring.lock().wrote(epoch, index);
+        }
+        for vote in cycle.votes {
+            // Raft may have stopped waiting.
+            let _ = vote.send(());
+        }
+        // Newest first: it covers the older ones, so that raft is woken once.
+        for flushed in cycle.flushed.into_iter().rev() {
+            flushed.io_completed(Ok(()));
+        }
+        if let Some(closed) = cycle.closed {
+            self.held = None;
+            let _ = closed.send(());
+            return false;
+        }
+        true
+    }
+}
+
+/// Writes what comes until closed or until the device fails. `unwritten` counts what was sent and is not written.
+pub(crate) async fn write<R: Runtime, D: LogDevice>(
+    pen: Arc<Mutex<Pen<D>>>,
+    mut steps: mpsc::UnboundedReceiver<Step<R>>,
+    unwritten: Arc<AtomicUsize>,
 ) {
     let mut waiting = Vec::with_capacity(CYCLE_STEPS_MAX);
-    let mut committed = None;
     while steps.recv_many(&mut waiting, CYCLE_STEPS_MAX).await > 0 {
         let mut rest = waiting.drain(..).peekable();
         while rest.peek().is_some() {
-            let mut cycle = gather(&mut rest);
-            if cycle.committed > committed
-                && let Some(mark) = cycle.committed
-            {
-                cycle.items.push(LogItem::Committed(mark.encode()));
-                committed = cycle.committed;
-            }
-            #[cfg(feature = "planted")]
-            if hither_protocol::planted::strikes(hither_protocol::planted::Bug::EventBeforeCommit) {
-                for flushed in std::mem::take(&mut cycle.flushed).into_iter().rev() {
-                    flushed.io_completed(Ok(()));
-                }
-                std::thread::sleep(std::time::Duration::from_millis(30));
-            }
-            let begun = Instant::now();
-            let result = if cycle.items.is_empty() { Ok(()) } else { device.write(&cycle.items, cycle.sync) };
-            if cycle.sync {
-                stats.record_sync(begun.elapsed());
-            }
-            if let Err(error) = result {
-                failing.fail(format!("the log cannot be written: {error}"));
-                // Votes that nobody confirms are errors to who waits for them.
-                for flushed in cycle.flushed {
-                    flushed.io_completed(Err(io::Error::new(error.kind(), error.to_string())));
-                }
+            let before = rest.len();
+            let cycle = gather(&mut rest);
+            let taken = before - rest.len();
+            if !pen.lock().write(cycle) {
                 return;
             }
-            if let Some((epoch, index)) = cycle.written {
-                ring.lock().wrote(epoch, index);
-            }
-            for vote in cycle.votes {
-                // Raft may have stopped waiting.
-                let _ = vote.send(());
-            }
-            // Newest first: it covers the older ones, so that raft is woken once.
-            for flushed in cycle.flushed.into_iter().rev() {
-                flushed.io_completed(Ok(()));
-            }
-            if let Some(closed) = cycle.closed {
-                drop(device);
-                let _ = closed.send(());
-                return;
-            }
+            unwritten.fetch_sub(taken, Ordering::Release);
         }
     }
 }

@@ -2,19 +2,12 @@
 
 use hither_protocol::Refusal;
 use hither_protocol::message::{Get, GetReply, Range, Reply};
-use hither_state::door::{Caller, Read};
+use hither_state::door::Caller;
 
 use super::{Answer, Pages, Service};
 
 impl Service {
-    pub(super) async fn read(&self, caller: &Caller, read: Read) -> Result<Answer, Refusal> {
-        match read {
-            Read::Get(get) => self.get(caller, get).await,
-            Read::Range(range) => self.range(caller, range).await,
-        }
-    }
-
-    async fn get(&self, caller: &Caller, get: Get) -> Result<Answer, Refusal> {
+    pub(super) async fn get(&self, caller: &Caller, get: Get) -> Result<Answer, Refusal> {
         let mut stamp = self.engine.barrier(get.consistency).await?;
         let state = self.engine.machine().state.read();
         stamp.revision = state.revision();
@@ -22,7 +15,7 @@ impl Service {
         Ok(Answer::Whole(stamp, Reply::Get(GetReply { entry })))
     }
 
-    async fn range(&self, caller: &Caller, range: Range) -> Result<Answer, Refusal> {
+    pub(super) async fn range(&self, caller: &Caller, range: Range) -> Result<Answer, Refusal> {
         let stamp = self.engine.barrier(range.consistency).await?;
         let mut pages = Pages::new(self.engine.clone(), caller.namespace.clone(), range, stamp);
         Ok(match pages.gather().await {

@@ -104,16 +104,7 @@ async fn call(plane: &Plane, connection: &Connection, context: &Context, request
         Request::SessionClose(close) => Some(close.session),
         _ => None,
     };
-    let changes_nothing = changes_nothing(&request);
-    let call = plane.service.call(&connection.caller, context, request);
-    let answer = match context.deadline_ms {
-        None => call.await,
-        Some(deadline_ms) => match timeout(Duration::from_millis(deadline_ms), call).await {
-            Ok(answer) => answer,
-            Err(_) if changes_nothing => Err(Refusal::new(ErrorCode::Timeout, "the deadline passed")),
-            Err(_) => Err(Refusal::unknown(ErrorCode::Timeout, "the deadline passed; the request may yet take effect")),
-        },
-    }?;
+    let answer = plane.service.call(&connection.caller, context, request).await?;
     match (&answer, closes) {
         (Answer::Whole(_, Reply::SessionOpen(open)), _) => connection.adopt(open.session),
         (Answer::Whole(_, Reply::SessionClose(SessionCloseReply { .. })), Some(session)) => {
@@ -136,7 +127,8 @@ async fn finish(
             Outcome::Small(number, Ok((stamp, reply)))
         }
         Ok(answer) => {
-            match write_large(connection, number, answer, large).await {
+            // On the heap, since it is rare: every request has room for the largest thing that it may come to.
+            match Box::pin(write_large(connection, number, answer, large)).await {
                 Ok(()) => Outcome::Written,
                 // The client is gone or does not want the answer.
                 Err(_) => Outcome::Dropped,
@@ -235,19 +227,6 @@ pub(super) fn session_close(caller: &Caller, session: SessionId, at: UnixMillis)
         at,
         action: Action::SessionClose { session },
     }
-}
-
-/// Whether a request that nobody waited for has left no trace.
-fn changes_nothing(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::Get(_)
-            | Request::Range(_)
-            | Request::LeaseInfo(_)
-            | Request::LeaseList(_)
-            | Request::ClientList(_)
-            | Request::Status(_)
-    )
 }
 
 /// About how many bytes a reply has on the wire; never fewer than what makes it large.

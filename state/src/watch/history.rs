@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use hither_protocol::codec::{decode_body, encode_body};
+use hither_protocol::codec::{decode_first, encode_body};
 use hither_protocol::message::Filter;
 use hither_protocol::{Event, Key, KeyRange, Moment, Namespace, Revision, UnixMillis};
 use serde::{Deserialize, Serialize};
@@ -15,8 +15,11 @@ use super::block::{Block, Record, event};
 use crate::device::{RowChange, Space, StateDevice};
 use crate::{Change, Delta};
 
-/// The format of a row. A node that reads another one stops: it must never skip what it does not know.
-const ROW_FORMAT: u8 = 1;
+/// The format of a row. A node that reads another one stops: it must never skip what it does not know. Format 1 had a row
+/// for each revision.
+const ROW_FORMAT: u8 = 2;
+/// A row ends when it has this much: writing it costs the disk's tables the same however much is in it.
+const ROW_BYTES_MAX: usize = 64 << 10;
 
 /// The events of every revision after the floor.
 #[derive(Debug, Default)]
@@ -29,9 +32,10 @@ pub struct ChangeLog {
     head: Revision,
 }
 
-/// A row's value, after its format.
+/// What happened at one revision. A row's value is its format and some of these, in order.
 #[derive(Serialize, Deserialize)]
-struct Row {
+struct Stored {
+    revision: Revision,
     at: UnixMillis,
     events: Vec<StoredEvent>,
 }
@@ -46,22 +50,61 @@ struct StoredEvent {
 
 /// The change of rows that brings the change log on disk from before `delta` to after it.
 pub fn history_rows(delta: &Delta, out: &mut Vec<RowChange>) {
-    let stored = |change| {
-        let (namespace, event) = event(change, delta.revision)?;
-        let keys = if let Change::Liveness { keys, .. } = change { keys.clone() } else { Vec::new() };
-        Some(StoredEvent { namespace: namespace.clone(), event, keys })
-    };
-    let events: Vec<_> = delta.changes.iter().filter_map(stored).collect();
-    if !events.is_empty() {
-        let mut value = BytesMut::new();
-        value.put_u8(ROW_FORMAT);
-        encode_body(&mut value, &Row { at: delta.at, events });
-        out.push(RowChange::Put(Space::History, row_key(delta.revision), value.freeze()));
-    }
-    for change in &delta.changes {
-        if let Change::Floor { revision } = change {
-            out.push(RowChange::DeleteRange(Space::History, row_key(Revision::ZERO), row_key(revision.next())));
+    let mut rows = HistoryRows::default();
+    rows.take(delta, out);
+    rows.finish(out);
+}
+
+/// The rows of many deltas, in order: many revisions to a row, whose key is the last of them.
+#[derive(Debug, Default)]
+pub struct HistoryRows {
+    row: BytesMut,
+    last: Revision,
+}
+
+impl HistoryRows {
+    /// Takes the next delta; appends the rows that are complete.
+    pub fn take(&mut self, delta: &Delta, out: &mut Vec<RowChange>) {
+        let stored = |change| {
+            let (namespace, event) = event(change, delta.revision)?;
+            let keys = if let Change::Liveness { keys, .. } = change { keys.clone() } else { Vec::new() };
+            Some(StoredEvent { namespace: namespace.clone(), event, keys })
+        };
+        let events: Vec<_> = delta.changes.iter().filter_map(stored).collect();
+        if !events.is_empty() {
+            if self.row.is_empty() {
+                self.row.reserve(ROW_BYTES_MAX);
+                self.row.put_u8(ROW_FORMAT);
+            }
+            encode_body(&mut self.row, &Stored { revision: delta.revision, at: delta.at, events });
+            self.last = delta.revision;
+            if self.row.len() >= ROW_BYTES_MAX {
+                self.finish(out);
+            }
         }
+        for change in &delta.changes {
+            if let Change::Floor { revision } = change {
+                // A row that has the floor in its middle stays; what is below is passed over when it is read.
+                self.finish(out);
+                out.push(RowChange::DeleteRange(Space::History, row_key(Revision::ZERO), row_key(revision.next())));
+            }
+        }
+    }
+
+    /// Appends the row that is not complete.
+    pub fn finish(&mut self, out: &mut Vec<RowChange>) {
+        if !self.row.is_empty() {
+            // A copy of its size: what waits to be written is counted by it.
+            let row = Bytes::copy_from_slice(&self.row);
+            self.row.clear();
+            out.push(RowChange::Put(Space::History, row_key(self.last), row));
+        }
+    }
+
+    /// Bytes of the row that is not complete.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.row.len()
     }
 }
 
@@ -69,19 +112,32 @@ fn row_key(revision: Revision) -> Bytes {
     Bytes::copy_from_slice(&revision.0.to_be_bytes())
 }
 
-fn read_row(key: &[u8], value: &[u8]) -> io::Result<Block> {
+fn read_row(key: &[u8], value: &[u8]) -> io::Result<Vec<Block>> {
     let damaged = |reason: String| io::Error::new(io::ErrorKind::InvalidData, format!("the change log: {reason}"));
-    let revision = key.try_into().map_err(|_| damaged(format!("the key of a row has {} bytes", key.len())))?;
-    let revision = Revision(u64::from_be_bytes(revision));
-    let row: Row = match value.split_first() {
-        Some((&ROW_FORMAT, row)) => decode_body(row).map_err(|refusal| damaged(refusal.to_string()))?,
+    let last = key.try_into().map_err(|_| damaged(format!("the key of a row has {} bytes", key.len())))?;
+    let last = Revision(u64::from_be_bytes(last));
+    let mut rest = match value.split_first() {
+        Some((&ROW_FORMAT, rest)) => rest,
         Some((format, _)) => {
-            return Err(damaged(format!("revision {revision} is of format {format}, not {ROW_FORMAT}")));
+            return Err(damaged(format!("the row of revision {last} is of format {format}, not {ROW_FORMAT}")));
         }
-        None => return Err(damaged(format!("the row of revision {revision} is empty"))),
+        None => return Err(damaged(format!("the row of revision {last} is empty"))),
     };
-    let records = row.events.into_iter().map(|stored| Record::stored(stored.namespace, &stored.event, stored.keys));
-    Ok(Block::new(revision, Moment::default(), records.collect()))
+    let mut blocks: Vec<Block> = Vec::new();
+    while !rest.is_empty() {
+        let (stored, after) = decode_first::<Stored>(rest).map_err(|refusal| damaged(refusal.to_string()))?;
+        rest = after;
+        if blocks.last().is_some_and(|before| before.revision >= stored.revision) {
+            return Err(damaged(format!("the row of revision {last} is not in order")));
+        }
+        let record = |stored: StoredEvent| Record::stored(stored.namespace, &stored.event, stored.keys);
+        let records = stored.events.into_iter().map(record).collect();
+        blocks.push(Block::new(stored.revision, Moment::default(), records));
+    }
+    if blocks.last().map(|block| block.revision) != Some(last) {
+        return Err(damaged(format!("the row of revision {last} does not end with it")));
+    }
+    Ok(blocks)
 }
 
 impl ChangeLog {
@@ -99,13 +155,14 @@ impl ChangeLog {
     pub fn load(device: &dyn StateDevice, floor: Revision, revision: Revision) -> io::Result<Self> {
         let mut log = Self { floor, head: floor, ..Self::default() };
         device.scan(Space::History, &mut |key, value| {
-            let block = read_row(key, value)?;
-            if block.revision > revision {
-                let reason = format!("the change log is at revision {}, the state at {revision}", block.revision);
-                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-            }
-            if block.revision > floor {
-                log.append(Arc::new(block));
+            for block in read_row(key, value)? {
+                if block.revision > revision {
+                    let reason = format!("the change log is at revision {}, the state at {revision}", block.revision);
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+                }
+                if block.revision > floor {
+                    log.append(Arc::new(block));
+                }
             }
             Ok(())
         })?;

@@ -22,6 +22,6 @@ mod topic;
 mod trie;
 mod wakes;
 
-pub use history::{ChangeLog, history_rows};
+pub use history::{ChangeLog, HistoryRows, history_rows};
 pub use hub::WatchHub;
 pub use spec::{ConnectionId, Frames, HubBeat, HubConfig, Lag, SubscriberId, WatchFrame, WatchSpec};

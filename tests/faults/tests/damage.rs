@@ -12,7 +12,7 @@ use hither_tests::node::{FREE, Home, Node, Process};
 const DAMAGED: i32 = 74;
 /// A start, or the refusal of one.
 const START: Duration = Duration::from_secs(60);
-/// Writes that are in tables, and as many that are in the write-ahead log.
+/// Writes that are in tables too, and as many that are in the log alone.
 const WRITES: usize = 400;
 
 /// A kind of damage.
@@ -26,10 +26,10 @@ enum Damage {
 impl Damage {
     const ALL: [Self; 3] = [Self::FlippedByte, Self::TruncatedTail, Self::ZeroedPage];
 
-    /// Does it to a file, where most of what is in it is.
+    /// Does it to a file, where most of what was written to it is: a segment of the log is full of zeros before that.
     fn to(self, path: &Path) -> anyhow::Result<()> {
         let file = File::options().read(true).write(true).open(path)?;
-        let bytes = file.metadata()?.len();
+        let bytes = fs::read(path)?.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1);
         let middle = bytes / 2;
         match self {
             Self::FlippedByte => {
@@ -59,7 +59,7 @@ impl Killed {
         let mut node = Node::start().await;
         let client = node.client().connect().await?;
         write(&client, 0).await?;
-        // In good order: what is written is in tables from here on, in those of the log too once it is opened again.
+        // In good order: what is written is in tables of the state from here on.
         node.terminate().await;
         node.restart().await;
         write(&client, WRITES).await?;
@@ -107,7 +107,7 @@ impl Killed {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flipped_byte_a_truncated_tail_and_a_zeroed_page_are_never_served() -> anyhow::Result<()> {
     let killed = Killed::new().await?;
-    for (part, end) in [("log", ".log"), ("log", ".sst"), ("state-1", ".sst")] {
+    for (part, end) in [("log", ".seg"), ("state-1", ".sst")] {
         for damage in Damage::ALL {
             damage.to(&killed.largest(part, end)?)?;
             killed.is_refused(&format!("{damage:?} in {part}/*{end}")).await?;
@@ -127,8 +127,8 @@ async fn a_part_of_the_directory_that_is_missing_or_of_another_time_is_never_ser
     fs::remove_dir_all(data.join("state-1"))?;
     killed.is_refused("no state").await?;
     killed.undo()?;
-    fs::remove_file(killed.largest("log", ".log")?)?;
-    killed.is_refused("no write-ahead log").await?;
+    fs::remove_file(killed.largest("log", ".seg")?)?;
+    killed.is_refused("no segment of the log").await?;
     killed.undo()?;
     fs::write(data.join("CURRENT_STATE"), "state-7\n")?;
     killed.is_refused("the name of a state that does not exist").await?;
