@@ -125,7 +125,7 @@ impl FileLog {
         let replay::Replayed { head, index, segment: number, end, beyond, is_torn } =
             replay::replay(&path, identity, durable)?;
         if is_torn {
-            set_aside(directory, &path).map_err(StorageError::io(&path, "set its damaged end aside"))?;
+            set_aside(directory, &path, number).map_err(StorageError::io(&path, "set its damaged end aside"))?;
             tracing::warn!(
                 log = %path.display(), cycle = head.cycle, next = head.state.next,
                 "the end of the log was damaged; nothing acknowledged was in it, and it is cut off"
@@ -347,16 +347,13 @@ fn state_frame(frame: &mut Vec<u8>, head: &Head, synced: u64, segment: u64) -> u
     header.seal(frame, head.chain).chain
 }
 
-/// Copies the log as it is.
-fn set_aside(directory: &Path, log: &Path) -> io::Result<()> {
+/// Copies the end of the log as it is: the segment of this number and those behind it.
+fn set_aside(directory: &Path, log: &Path, number: u64) -> io::Result<()> {
     let names = (1_u32..).map(|number| directory.join(format!("{DAMAGED}{number}")));
     let aside = names.into_iter().find(|path| !path.exists()).expect("some number is not taken");
     fs::DirBuilder::new().mode(0o700).create(&aside)?;
-    for entry in fs::read_dir(log)? {
-        let source = entry?.path();
-        if let Some(name) = source.file_name() {
-            fs::copy(&source, aside.join(name))?;
-        }
+    for number in segment::numbers(log)?.into_iter().filter(|&other| other >= number) {
+        fs::copy(segment::path(log, number), segment::path(&aside, number))?;
     }
     sync_tree(&aside)?;
     sync_directory(directory)
