@@ -143,6 +143,24 @@ async fn a_request_to_a_service_by_name_is_tried_elsewhere_when_an_instance_fail
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_answered_is_asked_again_before_one_that_cannot_be_reached() -> anyhow::Result<()> {
+    let node = Node::start().await;
+    let client = node.client().connect().await?;
+    let dead = Named::start(&client, "dead", StatusCode::OK).await?;
+    let busy = Named::start(&client, "busy", StatusCode::SERVICE_UNAVAILABLE).await?;
+    client.wait_for("api", 2).await?;
+    dead.kill();
+    until("its port is closed", PATIENT, async || dead.server.is_finished().then_some(())).await;
+    let services = hither::reqwest::Services::new(&client, reqwest::Client::new());
+    for round in 1..=20 {
+        // Three attempts: each of the two, and then the one that lives.
+        assert_eq!(services.get("svc://api/who").await?.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(busy.asked.load(Ordering::SeqCst), round * 2);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn towers_balancers_are_told_of_those_that_want_traffic() -> anyhow::Result<()> {
     let node = Node::start().await;
     let client = node.client().connect().await?;

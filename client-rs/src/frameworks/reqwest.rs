@@ -12,6 +12,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ::reqwest::{Method, Request, Response, StatusCode, Url};
 use hither_client_core::{Instance, InstanceFilter};
@@ -20,8 +21,11 @@ use hither_protocol::ErrorCode;
 use crate::client::Client;
 use crate::registry::Pick;
 
-/// Instances that one request is tried at.
+/// Times that one request is sent.
 const ATTEMPTS: usize = 3;
+
+/// How long a request waits before it is sent to an instance for the second time: all others have failed too.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Sends requests to services by name. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -29,7 +33,6 @@ pub struct Services {
     client: Client,
     http: ::reqwest::Client,
     pick: Arc<Pick>,
-    filter: InstanceFilter,
     attempts: usize,
     retries: Arc<AtomicU64>,
 }
@@ -38,12 +41,10 @@ impl Services {
     /// Over an HTTP client, to instances picked at random by weight.
     #[must_use]
     pub fn new(client: &Client, http: ::reqwest::Client) -> Self {
-        let filter = InstanceFilter::default();
         Self {
             client: client.clone(),
             http,
             pick: Arc::new(Pick::random()),
-            filter,
             attempts: ATTEMPTS,
             retries: Arc::default(),
         }
@@ -52,12 +53,11 @@ impl Services {
     /// Only to these instances.
     #[must_use]
     pub fn filter(mut self, filter: InstanceFilter) -> Self {
-        self.pick = Arc::new(Pick::random().filter(filter.clone()));
-        self.filter = filter;
+        self.pick = Arc::new(Pick::random().filter(filter));
         self
     }
 
-    /// At most so many instances for one request. Default 3.
+    /// How often one request is sent at most. Default 3.
     #[must_use]
     pub fn attempts(mut self, attempts: usize) -> Self {
         self.attempts = attempts.max(1);
@@ -86,7 +86,8 @@ impl Services {
     ///
     /// An instance that cannot be connected to is passed over for another, whatever the request. One that breaks off,
     /// or that answers 502, 503 or 504, is passed over if the request may be sent twice: its method is GET, HEAD,
-    /// OPTIONS, TRACE, PUT or DELETE, and its body is no stream. The last answer is returned as it came.
+    /// OPTIONS, TRACE, PUT or DELETE, and its body is no stream. When all have been asked, one that answered is asked
+    /// again a moment later, rather than one that could not be reached. The last answer is returned as it came.
     ///
     /// # Errors
     /// `NoInstances` and whatever else finding the service comes to; what the last attempt failed with.
@@ -97,40 +98,35 @@ impl Services {
         let service = request.url().host_str().unwrap_or_default().to_owned();
         // Waits only if nothing is known of the service yet.
         self.client.discover(&service).await?;
-        let mut tried: Vec<String> = Vec::new();
-        let mut request = Some(request);
+        let (mut tried, mut unreached) = (Vec::new(), Vec::new());
+        let mut request = request;
         loop {
-            let instance = self.choose(&service, &tried)?;
+            let mut instance = self.client.pick_besides(&service, &self.pick, &tried)?;
+            if tried.contains(&instance.id) {
+                self.client.sleep(PAUSE).await;
+                instance = self.client.pick_besides(&service, &self.pick, &unreached)?;
+            }
             let base = instance.url().ok_or_else(|| listens_nowhere(&instance))?;
-            let again = tried.len() + 1 < self.attempts;
-            // A body that is a stream can be sent only once.
-            let Some(mut this) = request.take() else { return Err(listens_nowhere(&instance).into()) };
-            request = this.try_clone().filter(|_| again);
-            *this.url_mut() = aimed(this.url(), &base)?;
-            let repeatable = this.method().is_idempotent();
             tried.push(instance.id.clone());
-            let outcome = self.http.execute(this).await;
+            // None for a body that is a stream: it can be sent only once.
+            let again = if tried.len() < self.attempts { request.try_clone() } else { None };
+            *request.url_mut() = aimed(request.url(), &base)?;
+            let repeatable = request.method().is_idempotent();
+            let outcome = self.http.execute(request).await;
             let elsewhere = match &outcome {
                 Ok(response) => repeatable && is_transient(response.status()),
                 Err(error) => error.is_connect() || repeatable && (error.is_request() || error.is_timeout()),
             };
-            if !elsewhere || request.is_none() {
-                return Ok(outcome?);
+            request = match again {
+                Some(again) if elsewhere => again,
+                _ => return Ok(outcome?),
+            };
+            if outcome.is_err() {
+                unreached.push(instance.id.clone());
             }
             self.retries.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(service, id = instance.id, "a request is sent to another instance");
         }
-    }
-
-    /// One that was not tried yet, as long as there is one.
-    fn choose(&self, service: &str, tried: &[String]) -> Result<Arc<Instance>, Error> {
-        let picked = self.client.pick(service, &self.pick)?;
-        if !tried.contains(&picked.id) {
-            return Ok(picked);
-        }
-        let view = self.client.view(service).map(|view| view.filtered(&self.filter));
-        let other = view.and_then(|view| view.candidates().iter().find(|other| !tried.contains(&other.id)).cloned());
-        Ok(other.unwrap_or(picked))
     }
 }
 

@@ -31,7 +31,22 @@ impl Client {
     /// `NoInstances`, whose detail and [`Error::no_instances`] say what is known; `InvalidName`; what ended the
     /// subscription.
     pub fn pick(&self, service: impl AsRef<str>, pick: &Pick) -> Result<Arc<Instance>, Error> {
-        pick.from(&*self.slot(service.as_ref())?)
+        self.pick_besides(service, pick, &[] as &[&str])
+    }
+
+    /// As [`pick`](Self::pick), but passes over the instances with these ids as long as there is another: for a request
+    /// that failed there and is tried elsewhere.
+    ///
+    /// # Errors
+    /// Those of [`pick`](Self::pick).
+    pub fn pick_besides(
+        &self,
+        service: impl AsRef<str>,
+        pick: &Pick,
+        besides: &[impl AsRef<str>],
+    ) -> Result<Arc<Instance>, Error> {
+        let is_other = |instance: &Instance| besides.iter().all(|id| id.as_ref() != instance.id);
+        pick.from(&*self.slot(service.as_ref())?, is_other)
     }
 }
 
@@ -87,31 +102,44 @@ impl Pick {
         Self::new(self.policy, filter)
     }
 
-    pub(super) fn from(&self, slot: &Slot) -> Result<Arc<Instance>, Error> {
+    pub(super) fn from(&self, slot: &Slot, is_wanted: impl Fn(&Instance) -> bool) -> Result<Arc<Instance>, Error> {
         slot.touch();
         let guard = slot.view.load();
         let Some(view) = &*guard else { return Err(unknown(slot)) };
         if self.filter.is_all() {
-            return self.one_of(slot, view);
+            return self.one_of(slot, view, is_wanted);
         }
         let known = self.filtered.load();
         match &*known {
-            Some(filtered) if Arc::ptr_eq(&filtered.of, view) => self.one_of(slot, &filtered.view),
+            Some(filtered) if Arc::ptr_eq(&filtered.of, view) => self.one_of(slot, &filtered.view, is_wanted),
             _ => {
                 let filtered = Filtered { of: Arc::clone(view), view: view.filtered(&self.filter) };
-                let picked = self.one_of(slot, &filtered.view);
+                let picked = self.one_of(slot, &filtered.view, is_wanted);
                 self.filtered.store(Some(Arc::new(filtered)));
                 picked
             }
         }
     }
 
-    fn one_of(&self, slot: &Slot, view: &ServiceView) -> Result<Arc<Instance>, Error> {
+    fn one_of(
+        &self,
+        slot: &Slot,
+        view: &ServiceView,
+        is_wanted: impl Fn(&Instance) -> bool,
+    ) -> Result<Arc<Instance>, Error> {
         let picked = match self.policy {
             Policy::RoundRobin => view.turn(self.next_turn(slot)),
             Policy::Random => view.draw(random()),
         };
-        picked.cloned().ok_or_else(|| view.nobody())
+        let picked = picked.ok_or_else(|| view.nobody())?;
+        if is_wanted(picked) {
+            return Ok(Arc::clone(picked));
+        }
+        // From a place drawn anew, so that one that fails does not double the load of a single other.
+        let candidates = view.candidates();
+        let from = usize::try_from(random()).unwrap_or_default() % candidates.len();
+        let (before, after) = candidates.split_at(from);
+        Ok(Arc::clone(after.iter().chain(before).find(|other| is_wanted(other)).unwrap_or(picked)))
     }
 
     fn next_turn(&self, slot: &Slot) -> u64 {

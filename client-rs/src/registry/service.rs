@@ -51,7 +51,7 @@ impl Service {
     /// # Errors
     /// Those of [`Client::pick`].
     pub fn pick(&self, pick: &Pick) -> Result<Arc<Instance>, Error> {
-        pick.from(self.pin.slot())
+        pick.from(self.pin.slot(), |_| true)
     }
 
     /// Waits until it has at least `count` instances that work. See [`Client::wait_for`].
