@@ -203,10 +203,12 @@ impl NativeService {
         instances.zip(0..).filter(|(instance, _)| filter.matches(instance)).map(|(_, at)| at).collect()
     }
 
-    /// Picks an instance: its place in what was told last, or one of the negative numbers.
+    /// Picks an instance, not one with these ids as long as there is another: its place in what was told last, or one of the
+    /// negative numbers.
     #[napi(catch_unwind)]
-    pub fn pick(&self, pick: &NativePick) -> i32 {
-        match self.room.client.pick(&self.room.service, &pick.pick) {
+    pub fn pick(&self, pick: &NativePick, besides: Option<Vec<String>>) -> i32 {
+        let besides = besides.unwrap_or_default();
+        match self.room.client.pick_besides(&self.room.service, &pick.pick, &besides) {
             Ok(instance) => self.room.place(&instance).unwrap_or_else(|| {
                 *self.picked.lock() = Picked::Instance(instance);
                 UNTOLD

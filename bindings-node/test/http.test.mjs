@@ -95,6 +95,22 @@ describe("HTTP", () => {
     }
   });
 
+  test("an instance that answered is asked again before one that cannot be reached", async () => {
+    let asked = 0;
+    const busy = await listen((_, response) => (asked++, response.writeHead(503).end("busy")));
+    const gone = await listen(() => {});
+    for (const http of [busy, gone]) await client.register("dying", { port: port(http), address: "127.0.0.1" });
+    await new Promise((resolve) => gone.close(resolve));
+    await finder.waitFor("dying", 2);
+    const fetch = serviceFetch(finder, { pick: { policy: "random" } });
+    for (let round = 1; round <= 20; round++) {
+      // Three attempts: both, and then the one that lives.
+      assert.equal((await fetch("svc://dying/")).status, 503);
+      assert.equal(asked, 2 * round);
+    }
+    busy.close();
+  });
+
   test("where there is nobody it waits a little, is taken back by its signal, and says what is known", async () => {
     const fetch = serviceFetch(finder, { waitMs: 100 });
     await assert.rejects(fetch("svc://nobody/"), NoInstancesError);

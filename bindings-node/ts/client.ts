@@ -247,10 +247,11 @@ export class Client extends EventEmitter<ClientEvents> implements AsyncDisposabl
   /**
    * Picks an instance of a service out of its view: local, immediate, and never waiting. The first pick of a service
    * that this client does not follow yet begins to, and fails with `HITHER_NO_INSTANCES`; {@link waitFor} before it
-   * waits.
+   * waits. Instances with the ids in `besides` are passed over as long as there is another: for a request that failed
+   * there and is tried elsewhere.
    */
-  pick(service: string, options: PickOptions = inTurn): Instance {
-    return this.#services.room(service).pick(options);
+  pick(service: string, options: PickOptions = inTurn, besides?: readonly string[]): Instance {
+    return this.#services.room(service).pick(options, besides);
   }
 
   /** A handle to a service. Its view is kept up to date for as long as the handle is held and not closed. */

@@ -4,6 +4,8 @@
  * @packageDocumentation
  */
 
+import { setTimeout as sleep } from "node:timers/promises";
+
 import { NoInstancesError } from "./codes";
 import type { Client } from "./client";
 import { HitherError } from "./error";
@@ -25,7 +27,7 @@ export interface Retry {
 export interface ServiceFetchOptions {
   /** How to pick. Keep the object for as long as the function. */
   pick?: PickOptions | undefined;
-  /** Most instances to ask for one request. Default 3. */
+  /** How often one request is sent at most. Default 3. */
   attempts?: number | undefined;
   /** How long to wait for an instance where there is none. Default 1,000. */
   waitMs?: number | undefined;
@@ -37,6 +39,8 @@ export interface ServiceFetchOptions {
   fetch?: typeof globalThis.fetch | undefined;
 }
 
+/** Before an instance is asked for the second time: all others have failed too. */
+const PAUSE_MS = 50;
 /** Methods that may be sent twice (RFC 9110, section 9.2.2). */
 const IDEMPOTENT = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]);
 /** Errors after which nothing was sent: whatever the method, another instance may be asked. */
@@ -52,7 +56,8 @@ const UNSENT = new Set([
 /**
  * A `fetch` that also takes `svc://service/path`. An idempotent request is asked of another instance if the first
  * cannot be reached, breaks off, or answers that it cannot serve; any other only if nothing was sent. What streams its
- * body is sent once.
+ * body is sent once. When all have been asked, one that answered is asked again a moment later, rather than one that
+ * could not be reached.
  *
  * ```ts
  * const fetch = serviceFetch(client);
@@ -73,11 +78,16 @@ export function serviceFetch(client: Client, options: ServiceFetchOptions = {}):
     const body = init?.body ?? request?.body;
     const once =
       body instanceof ReadableStream || (typeof body === "object" && body !== null && Symbol.asyncIterator in body);
-    const asked = new Set<string>();
+    const asked: string[] = [];
+    const unreached: string[] = [];
 
     for (let attempt = 1; ; attempt++) {
-      const instance = await another(service, asked, signal);
-      asked.add(instance.id);
+      let instance = await some(service, asked, signal);
+      if (asked.includes(instance.id)) {
+        await sleep(PAUSE_MS);
+        instance = await some(service, unreached, signal);
+      }
+      asked.push(instance.id);
       const target = at(instance, url);
       const last = attempt >= attempts || once;
       try {
@@ -87,21 +97,16 @@ export function serviceFetch(client: Client, options: ServiceFetchOptions = {}):
         await response.body?.cancel();
       } catch (error) {
         if (last || signal?.aborted || !(IDEMPOTENT.has(method) || unsent(error))) throw error;
+        unreached.push(instance.id);
         onRetry?.({ service, instance, attempt, error });
       }
     }
   };
 
-  /** An instance that was not asked yet, if there is one. */
-  async function another(service: string, asked: Set<string>, signal: AbortSignal | undefined): Promise<Instance> {
-    let instance = await some(service, signal);
-    for (let turn = asked.size; turn > 0 && asked.has(instance.id); turn--) instance = client.pick(service, pick);
-    return instance;
-  }
-
-  async function some(service: string, signal: AbortSignal | undefined): Promise<Instance> {
+  /** An instance, not one of those with these ids if there is another. */
+  async function some(service: string, besides: string[], signal: AbortSignal | undefined): Promise<Instance> {
     try {
-      return client.pick(service, pick);
+      return client.pick(service, pick, besides);
     } catch (error) {
       if (!(error instanceof NoInstancesError)) throw error;
     }
@@ -111,7 +116,7 @@ export function serviceFetch(client: Client, options: ServiceFetchOptions = {}):
     } catch (error) {
       if (!(error instanceof HitherError) || error.code !== "HITHER_TIMEOUT") throw error;
     }
-    return client.pick(service, pick);
+    return client.pick(service, pick, besides);
   }
 }
 

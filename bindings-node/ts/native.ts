@@ -199,7 +199,7 @@ export interface NativeService {
   refresh(): RawDifference | null | undefined;
   select(filter: RawFilter): number[];
   /** A place, or -1: refresh, then ask for what was `picked`; or -2: ask for the `failure`. */
-  pick(pick: NativePick): number;
+  pick(pick: NativePick, besides?: readonly string[]): number;
   picked(): number;
   failure(): RawError;
   /** Null: ask for the `failure`. */

@@ -164,10 +164,10 @@ export class Room {
     return view.with(this.native.select(asked).map((at) => view.instances[at] as Instance));
   }
 
-  pick(options: PickOptions): Instance {
+  pick(options: PickOptions, besides?: readonly string[]): Instance {
     let pick = this.#picks.get(options);
     if (pick === undefined) this.#picks.set(options, (pick = picker(options)));
-    let at = this.native.pick(pick);
+    let at = this.native.pick(pick, besides);
     if (at === -1) {
       this.view();
       at = this.native.picked();
@@ -175,7 +175,7 @@ export class Room {
     const instance = this.#view?.instances[at];
     if (instance !== undefined) return instance;
     // Gone between the pick and the look: the next pick knows.
-    if (at === -1) return this.pick(options);
+    if (at === -1) return this.pick(options, besides);
     throw errorOf(this.native.failure());
   }
 
@@ -220,8 +220,8 @@ export class Service implements Disposable {
   }
 
   /** Picks an instance, locally and at once. See `client.pick`. */
-  pick(options: PickOptions = inTurn): Instance {
-    return this.#room.pick(options);
+  pick(options: PickOptions = inTurn, besides?: readonly string[]): Instance {
+    return this.#room.pick(options, besides);
   }
 
   /** Waits until it has at least `count` instances that work. See `client.waitFor`. */

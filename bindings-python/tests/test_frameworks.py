@@ -115,6 +115,24 @@ async def test_httpx_sends_only_what_may_be_sent_twice_to_another_instance(hithe
             assert {(await http.put("svc://api/", content=stream())).status_code for _ in range(4)} == {200, 503}
 
 
+@pytest.mark.timeout(60)
+async def test_an_instance_that_answered_is_asked_again_before_one_that_cannot_be_reached(hither_connect, backends):
+    ill = backends("ill", status=503)
+    async with (
+        hither_connect() as client,
+        registered(client, closed_port(), ill.port),
+        httpx.AsyncClient(mounts={"svc://": hither.httpx.AsyncTransport(client)}) as http,
+        aiohttp.ClientSession() as session,
+    ):
+        services = hither.aiohttp.Services(client, session)
+        for round in range(1, 11):
+            # Three attempts each: both, and then the one that lives.
+            assert (await http.get("svc://api/")).status_code == 503
+            async with services.get("svc://api/") as answer:
+                assert answer.status == 503
+            assert len(ill.requests) == 4 * round
+
+
 def test_httpx_without_a_loop(hither_client, backends):
     one = backends("one")
     with (
@@ -135,8 +153,11 @@ async def test_aiohttp_asks_a_service_by_name_and_another_instance_if_one_fails(
             for _ in range(6):
                 async with services.get("svc://api/users?limit=1", headers={"X": "y"}) as response:
                     assert (await response.json(content_type=None))["path"] == "/users?limit=1"
-            said = [(await services.post("svc://api/", data="x")).status for _ in range(6)]
-            assert set(said) == {200, 503}
+            said = set()
+            for _ in range(6):
+                async with services.post("svc://api/", data="x") as response:
+                    said.add(response.status)
+            assert said == {200, 503}
             plain = await services.get(f"http://127.0.0.1:{well.port}/plain")
             assert (await plain.json(content_type=None))["path"] == "/plain"
 

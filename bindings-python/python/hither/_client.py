@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 
 from ._bridge import Caller
@@ -238,11 +238,20 @@ class Client:
         view = _native.view_now(self._call.core, service)
         return None if view is None else ServiceView(view)
 
-    def pick(self, service: str, policy: Policy = "round_robin", *, filter: Filter | None = None) -> Instance:
+    def pick(
+        self,
+        service: str,
+        policy: Policy = "round_robin",
+        *,
+        filter: Filter | None = None,
+        besides: Sequence[str] = (),
+    ) -> Instance:
         """Picks an instance out of the view of a service: local, immediate, never waiting. The first pick of a service that
         this client does not follow yet begins to, and fails with `NoInstancesError`; `discover` or `wait_for` before it
-        waits. Those that want traffic are picked; if there are none, those that are merely silent are tried."""
-        return self._picks.pick(self._call.core, service, policy, filter)
+        waits. Those that want traffic are picked; if there are none, those that are merely silent are tried.
+        Instances whose ids are in `besides` are passed over as long as there is another: for a request that failed
+        there and is tried elsewhere."""
+        return self._picks.pick(self._call.core, service, policy, filter, besides)
 
     def service(self, name: str) -> Service:
         """A handle to a service, whose view is kept up to date while it is held."""

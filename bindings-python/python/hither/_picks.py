@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from . import _native
 from ._services import Filter, Instance, Policy
 
@@ -17,9 +19,11 @@ class Picks:
     def __init__(self) -> None:
         self._pickers: dict[tuple[str, str, Filter | None], _native.Picker] = {}
 
-    def pick(self, core: _native.Core, service: str, policy: Policy, filter: Filter | None) -> Instance:
+    def pick(
+        self, core: _native.Core, service: str, policy: Policy, filter: Filter | None, besides: Sequence[str]
+    ) -> Instance:
         """Picks an instance."""
-        if filter is None and policy == "round_robin":
+        if filter is None and policy == "round_robin" and not besides:
             return _native.pick(core, service)
         way = (service, policy, filter)
         picker = self._pickers.get(way)
@@ -27,4 +31,4 @@ class Picks:
             if len(self._pickers) >= _KEPT_MAX:
                 self._pickers.clear()
             picker = self._pickers[way] = _native.Picker(policy, filter)
-        return picker.pick(core, service)
+        return picker.pick(core, service, besides)

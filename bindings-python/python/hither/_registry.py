@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -68,9 +68,11 @@ class Service:
         view = _native.view_now(self._call.core, self.name)
         return None if view is None else ServiceView(view)
 
-    def pick(self, policy: Policy = "round_robin", *, filter: Filter | None = None) -> Instance:
+    def pick(
+        self, policy: Policy = "round_robin", *, filter: Filter | None = None, besides: Sequence[str] = ()
+    ) -> Instance:
         """Picks an instance; see `Client.pick`."""
-        return self._picks.pick(self._call.core, self.name, policy, filter)
+        return self._picks.pick(self._call.core, self.name, policy, filter, besides)
 
     async def discover(
         self,

@@ -15,6 +15,7 @@ another one is tried if one cannot be connected to.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import socket
 from types import TracebackType
@@ -89,7 +90,7 @@ class Services:
         filter: Filter | None = None,
         attempts: int = _calling.ATTEMPTS,
     ) -> None:
-        """`attempts` is how many instances one request is tried at."""
+        """`attempts` is how often one request is sent at most."""
         self._client, self._session = client, session
         self._policy: Policy = policy
         self._filter, self._attempts = filter, attempts
@@ -120,26 +121,20 @@ class Services:
         service = url.host or ""
         # Waits only if nothing is known of the service yet.
         await self._client.discover(service)
-        tried: set[str] = set()
-        repeatable = method in _calling.IDEMPOTENT
-        attempts = self._attempts if isinstance(options.get("data"), _SENT_AGAIN) else 1
+        count = self._attempts if isinstance(options.get("data"), _SENT_AGAIN) else 1
+        attempts = _calling.Attempts(self._client.pick, service, self._policy, self._filter, count, method)
         while True:
-            instance = _calling.choose(
-                self._client.pick, self._client.view, service, self._policy, self._filter, tried
-            )
-            tried.add(instance.id)
-            last = len(tried) >= attempts
+            instance, pause = attempts.choose()
+            if pause:
+                await asyncio.sleep(pause)
             try:
                 response = await self._session.request(method, _aimed(instance, url), **options)
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-                if last:
+            except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:
+                unsent = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+                if not attempts.again_after_error(unsent=unsent):
                     raise
                 continue
-            except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError):
-                if last or not repeatable:
-                    raise
-                continue
-            if last or not repeatable or response.status not in _calling.TRANSIENT:
+            if not attempts.again_after_answer(response.status):
                 return response
             response.release()
 

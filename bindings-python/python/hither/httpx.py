@@ -6,10 +6,14 @@
 
 An instance that cannot be connected to is passed over for another, whatever the request. One that breaks off, or answers
 502, 503 or 504, is passed over if the request may be sent twice: its method is GET, HEAD, OPTIONS, TRACE, PUT or DELETE.
-A body that is a stream is sent once. The last answer is returned as it came.
+When all have been asked, one that answered is asked again a moment later, rather than one that could not be reached. A
+body that is a stream is sent once. The last answer is returned as it came.
 """
 
 from __future__ import annotations
+
+import asyncio
+import time
 
 import httpx
 
@@ -20,39 +24,27 @@ from ._services import Filter, Instance, Policy
 __all__ = ["AsyncTransport", "Transport"]
 
 
-class _Attempts:
-    """One request, and the instances that it was tried at."""
+def _aimed(request: httpx.Request, instance: Instance) -> httpx.Request:
+    """The request at one of the instances."""
+    base = httpx.URL(_calling.base(instance))
+    headers = request.headers.copy()
+    headers["Host"] = base.netloc.decode()
+    return httpx.Request(
+        request.method,
+        base.copy_with(raw_path=request.url.raw_path),
+        headers=headers,
+        stream=request.stream,
+        extensions=request.extensions,
+    )
 
-    def __init__(self, request: httpx.Request, attempts: int) -> None:
-        self.request = request
-        self.service = request.url.host
-        self.tried: set[str] = set()
-        self.left = attempts if isinstance(request.stream, httpx.ByteStream) else 1
-        self.repeatable = request.method in _calling.IDEMPOTENT
 
-    def aimed(self, instance: Instance) -> httpx.Request:
-        """The request at one of the instances."""
-        self.tried.add(instance.id)
-        self.left -= 1
-        base = httpx.URL(_calling.base(instance))
-        headers = self.request.headers.copy()
-        headers["Host"] = base.netloc.decode()
-        return httpx.Request(
-            self.request.method,
-            base.copy_with(raw_path=self.request.url.raw_path),
-            headers=headers,
-            stream=self.request.stream,
-            extensions=self.request.extensions,
-        )
+def _is_unsent(error: httpx.TransportError) -> bool:
+    return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
 
-    def again_after_answer(self, response: httpx.Response) -> bool:
-        """Whether another instance is to be asked."""
-        return self.left > 0 and self.repeatable and response.status_code in _calling.TRANSIENT
 
-    def again_after_error(self, error: httpx.TransportError) -> bool:
-        """Whether another instance is to be asked."""
-        unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-        return self.left > 0 and (unsent or self.repeatable)
+def _attempts_of(request: httpx.Request, attempts: int) -> int:
+    """How often it can be sent: once if its body is a stream."""
+    return attempts if isinstance(request.stream, httpx.ByteStream) else 1
 
 
 class AsyncTransport(httpx.AsyncBaseTransport):
@@ -67,28 +59,31 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         filter: Filter | None = None,
         attempts: int = _calling.ATTEMPTS,
     ) -> None:
-        """`inner` talks to the instances: an `httpx.AsyncHTTPTransport` unless given. `attempts` is how many of them one
-        request is tried at."""
+        """`inner` talks to the instances: an `httpx.AsyncHTTPTransport` unless given. `attempts` is how often one
+        request is sent at most."""
         self._client = client
         self._inner = inner if inner is not None else httpx.AsyncHTTPTransport()
         self._policy: Policy = policy
         self._filter, self._attempts = filter, attempts
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        attempts = _Attempts(request, self._attempts)
+        service, count = request.url.host, _attempts_of(request, self._attempts)
         # Waits only if nothing is known of the service yet.
-        await self._client.discover(attempts.service)
+        await self._client.discover(service)
+        attempts = _calling.Attempts(
+            self._client.pick, service, self._policy, self._filter, count, request.method
+        )
         while True:
-            instance = _calling.choose(
-                self._client.pick, self._client.view, attempts.service, self._policy, self._filter, attempts.tried
-            )
+            instance, pause = attempts.choose()
+            if pause:
+                await asyncio.sleep(pause)
             try:
-                response = await self._inner.handle_async_request(attempts.aimed(instance))
+                response = await self._inner.handle_async_request(_aimed(request, instance))
             except httpx.TransportError as error:
-                if not attempts.again_after_error(error):
+                if not attempts.again_after_error(unsent=_is_unsent(error)):
                     raise
                 continue
-            if not attempts.again_after_answer(response):
+            if not attempts.again_after_answer(response.status_code):
                 return response
             await response.aclose()
 
@@ -108,27 +103,30 @@ class Transport(httpx.BaseTransport):
         filter: Filter | None = None,
         attempts: int = _calling.ATTEMPTS,
     ) -> None:
-        """`inner` talks to the instances: an `httpx.HTTPTransport` unless given. `attempts` is how many of them one request
-        is tried at."""
+        """`inner` talks to the instances: an `httpx.HTTPTransport` unless given. `attempts` is how often one request is
+        sent at most."""
         self._client = client
         self._inner = inner if inner is not None else httpx.HTTPTransport()
         self._policy: Policy = policy
         self._filter, self._attempts = filter, attempts
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        attempts = _Attempts(request, self._attempts)
-        self._client.discover(attempts.service)
+        service, count = request.url.host, _attempts_of(request, self._attempts)
+        self._client.discover(service)
+        attempts = _calling.Attempts(
+            self._client.pick, service, self._policy, self._filter, count, request.method
+        )
         while True:
-            instance = _calling.choose(
-                self._client.pick, self._client.view, attempts.service, self._policy, self._filter, attempts.tried
-            )
+            instance, pause = attempts.choose()
+            if pause:
+                time.sleep(pause)
             try:
-                response = self._inner.handle_request(attempts.aimed(instance))
+                response = self._inner.handle_request(_aimed(request, instance))
             except httpx.TransportError as error:
-                if not attempts.again_after_error(error):
+                if not attempts.again_after_error(unsent=_is_unsent(error)):
                     raise
                 continue
-            if not attempts.again_after_answer(response):
+            if not attempts.again_after_answer(response.status_code):
                 return response
             response.close()
 

@@ -50,9 +50,9 @@ impl Picker {
         Ok(Self { pick: Owned::new(pick) })
     }
 
-    /// Picks an instance.
-    fn pick(&self, py: Python<'_>, core: &Core, service: &str) -> PyResult<Py<PyAny>> {
-        let picked = core.client()?.pick(service, self.pick.get()?).map_err(Failure::Core)?;
+    /// Picks an instance, not one with these ids as long as there is another.
+    fn pick(&self, py: Python<'_>, core: &Core, service: &str, besides: Vec<String>) -> PyResult<Py<PyAny>> {
+        let picked = core.client()?.pick_besides(service, self.pick.get()?, &besides).map_err(Failure::Core)?;
         core.shown()?.instance(py, &picked)
     }
 }
