@@ -1,6 +1,6 @@
 //! A disk that forgets, preloaded into a server with `LD_PRELOAD`.
 //!
-//! It stands between the process and the C library for one directory, and keeps beside it a [mirror](mirror): what a
+//! It stands between the process and the C library for one directory, and keeps beside it a [mirror]: what a
 //! disk would hold if power failed now. A write is not in the mirror; `fsync` and `fdatasync` put it there, and a name
 //! is in it once its directory was synced. After `kill -9` whoever tests puts the mirror in the place of the directory.
 //! By the [control page](control) it can be told to swallow syncs, to let one fail, and to be full.
