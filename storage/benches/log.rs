@@ -1,94 +1,107 @@
-//! Synced writes of the log, beside what the disk can do without a database.
-//!
-//! `cargo bench -p hither-storage` measures in the system's temporary directory, `cargo bench -p hither-storage -- DIR`
-//! in another. One writer, one write in flight: the pipelining above it is measured elsewhere.
+//! What the log costs for each write, and what the disk could do without a log: `cargo bench -p hither-storage`. `TMPDIR`
+//! says on which disk; in memory it says little.
 
 #![allow(missing_docs, reason = "a program")]
-#![allow(clippy::unwrap_used, reason = "a measurement that fails should say so and end")]
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hither_protocol::{ClusterId, NodeId, UnixMillis};
 use hither_state::device::{LogDevice, LogItem, LogRecord};
-use hither_storage::{DataDir, Identity};
+use hither_storage::{DataDir, FileLog, Identity};
 
-const PAYLOAD_BYTES: usize = 256;
-const FOR: Duration = Duration::from_secs(2);
-/// More than the plain file is written in that time.
-const FILE_BYTES: u64 = 512 << 20;
+/// An entry with one put of 256 bytes.
+const RECORD_BYTES: usize = 300;
+const BATCHES: [u64; 2] = [1, 64];
+/// Records that are made before the clock starts, and after which those before them are dropped: the disk stays small.
+const RECORDS: u64 = 64 * 64;
+/// Round which the plain file is written.
+const FILE_BYTES: u64 = 16 << 20;
 
-fn main() {
-    let given = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).map(PathBuf::from);
-    let directory = tempfile::tempdir_in(given.unwrap_or_else(std::env::temp_dir)).unwrap();
-    println!("records of {PAYLOAD_BYTES} B, one synced write in flight, {} s each", FOR.as_secs());
-    println!("{:<34}{:>8}{:>12}{:>12}{:>9}{:>9}", "", "records", "writes/s", "records/s", "p50 µs", "p99 µs");
-    for records in [1, 4, 16, 64, 256] {
-        log(&directory.path().join(records.to_string()), records);
-    }
-    let filled = zero_filled(&directory.path().join("filled"));
-    for records in [1, 4, 16, 64, 256] {
-        plain("zero-filled file, fdatasync", &filled, records);
-    }
-    let growing = File::create(directory.path().join("growing")).unwrap();
-    for records in [1, 4, 16, 64, 256] {
-        plain("growing file, fdatasync", &growing, records);
-    }
+/// A log of its own, and the next index of it.
+struct Writing {
+    log: FileLog,
+    next: u64,
+    payload: Bytes,
 }
 
-fn log(path: &Path, records: u64) {
-    let identity = Identity { cluster: ClusterId([1; 16]), node: NodeId(1), created: UnixMillis(0) };
-    let (mut log, _state) = DataDir::create(path, identity).unwrap().into_devices();
-    let mut next = 1;
-    let payload = bytes::Bytes::from(vec![7; PAYLOAD_BYTES]);
-    measure("log, synced", records, || {
-        let record = |index| LogRecord { index, payload: payload.clone() };
-        log.write(&[LogItem::Append((next..next + records).map(record).collect())], true).unwrap();
-        next += records;
-    });
-}
-
-fn zero_filled(path: &Path) -> File {
-    let mut file = File::create(path).unwrap();
-    let zeros = vec![0; 1 << 20];
-    for _ in 0..FILE_BYTES >> 20 {
-        file.write_all(&zeros).unwrap();
+impl Writing {
+    fn new(directory: &Path) -> Self {
+        let identity = Identity { cluster: ClusterId([1; 16]), node: NodeId(1), created: UnixMillis(0) };
+        let directory = DataDir::create(directory, identity).expect("the directory is new");
+        let (log, _state) = directory.into_devices();
+        Self { log, next: 1, payload: vec![7; RECORD_BYTES].into() }
     }
-    file.sync_all().unwrap();
-    file
-}
 
-fn plain(name: &str, mut file: &File, records: u64) {
-    let bytes = vec![7; usize::try_from(records).unwrap() * PAYLOAD_BYTES];
-    let filled = name.starts_with("zero");
-    if filled {
-        file.seek(SeekFrom::Start(0)).unwrap();
-    }
-    let mut written = 0;
-    measure(name, records, || {
-        written += bytes.len() as u64;
-        if filled && written > FILE_BYTES {
-            file.seek(SeekFrom::Start(0)).unwrap();
-            written = bytes.len() as u64;
+    /// How long it takes to append so many batches, each with one write.
+    fn time(&mut self, batches: u64, records: u64, sync: bool) -> Duration {
+        let items: Vec<LogItem> = (0..batches).map(|_| self.batch(records)).collect();
+        let start = Instant::now();
+        for item in items {
+            self.log.write(&[item], sync).expect("the disk takes it");
         }
-        file.write_all(&bytes).unwrap();
-        file.sync_data().unwrap();
-    });
+        start.elapsed()
+    }
+
+    fn batch(&mut self, records: u64) -> LogItem {
+        let first = self.next;
+        self.next += records;
+        LogItem::Append((first..self.next).map(|index| LogRecord { index, payload: self.payload.clone() }).collect())
+    }
+
+    fn drop_all(&mut self) {
+        let purge = LogItem::Purge { up_to: self.next - 1, last: Bytes::new() };
+        self.log.write(&[purge], true).expect("the disk takes it");
+    }
 }
 
-fn measure(name: &str, records: u64, mut write: impl FnMut()) {
-    let start = Instant::now();
-    let mut took = Vec::new();
-    while start.elapsed() < FOR {
-        let before = Instant::now();
-        write();
-        took.push(before.elapsed());
+fn append(criterion: &mut Criterion) {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    for (name, sync) in [("append to the log", false), ("append to the log and sync", true)] {
+        let mut group = criterion.benchmark_group(name);
+        for records in BATCHES {
+            let mut writing = Writing::new(&home.path().join(format!("{sync}-{records}")));
+            group.throughput(Throughput::Elements(records));
+            group.bench_function(BenchmarkId::from_parameter(records), |bencher| {
+                bencher.iter_custom(|iterations| {
+                    let at_once = RECORDS / records;
+                    let mut took = Duration::ZERO;
+                    for from in (0..iterations).step_by(at_once as usize) {
+                        took += writing.time(at_once.min(iterations - from), records, sync);
+                        writing.drop_all();
+                    }
+                    took
+                });
+            });
+        }
+        group.finish();
     }
-    let writes = took.len() as f64 / start.elapsed().as_secs_f64();
-    took.sort_unstable();
-    let percentile = |of: usize| took[took.len() * of / 100].as_micros();
-    let (median, high) = (percentile(50), percentile(99));
-    println!("{name:<34}{records:>8}{writes:>12.0}{:>12.0}{median:>9}{high:>9}", writes * records as f64);
 }
+
+/// The limit: a file that has all its blocks, of which as many bytes are written and synced.
+fn disk(criterion: &mut Criterion) {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let file = File::create(home.path().join("plain")).expect("the disk takes it");
+    file.write_all_at(&vec![0; FILE_BYTES as usize], 0).expect("the disk takes it");
+    file.sync_all().expect("the disk takes it");
+    let mut group = criterion.benchmark_group("write to a file and sync");
+    for records in BATCHES {
+        let (bytes, mut at) = (vec![7; records as usize * RECORD_BYTES], 0);
+        group.throughput(Throughput::Elements(records));
+        group.bench_function(BenchmarkId::from_parameter(records), |bencher| {
+            bencher.iter(|| {
+                file.write_all_at(&bytes, at).expect("the disk takes it");
+                file.sync_data().expect("the disk takes it");
+                at = (at + bytes.len() as u64) % (FILE_BYTES - bytes.len() as u64);
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, append, disk);
+criterion_main!(benches);
