@@ -114,8 +114,16 @@ impl Raw {
         alpn: &[u8],
         certificates: &Certificates,
     ) -> Result<Self, ConnectionError> {
+        Self::connect_with(server, certificates.config(alpn)).await
+    }
+
+    /// Connects in a way of its own.
+    ///
+    /// # Errors
+    /// What the handshake says.
+    pub async fn connect_with(server: SocketAddr, config: ClientConfig) -> Result<Self, ConnectionError> {
         let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
-        let connecting = endpoint.connect_with(certificates.config(alpn), server, SERVER_NAME).expect("valid settings");
+        let connecting = endpoint.connect_with(config, server, SERVER_NAME).expect("valid settings");
         let connection = within("the handshake", AT_ONCE, connecting).await?;
         Ok(Self { connection, _endpoint: endpoint })
     }

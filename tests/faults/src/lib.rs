@@ -5,6 +5,7 @@
 //! that it can find it.
 
 pub mod disk;
+pub mod forger;
 pub mod full;
 pub mod ledger;
 pub mod machine;

@@ -105,6 +105,14 @@ impl Shown {
     /// # Errors
     /// The key is not the certificate's.
     pub fn config(&self, early: bool) -> anyhow::Result<ClientConfig> {
+        Ok(ClientConfig::new(Arc::new(self.tls(early)?)))
+    }
+
+    /// The part of it that is TLS.
+    ///
+    /// # Errors
+    /// The key is not the certificate's.
+    pub fn tls(&self, early: bool) -> anyhow::Result<QuicClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.ca.clone())?;
         let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -113,7 +121,7 @@ impl Shown {
             .with_client_auth_cert(self.chain.clone(), self.key.clone_key())?;
         tls.alpn_protocols = vec![ALPN_CLIENT.to_vec()];
         tls.enable_early_data = early;
-        Ok(ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?)))
+        Ok(QuicClientConfig::try_from(tls)?)
     }
 
     /// Knocks at a node, and says hello if the door opens.

@@ -1,17 +1,20 @@
 //! Very much of something, from clients with a good certificate: those beside them hardly notice.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use hither::Client;
+use hither_faults::forger::{BYTE_OF_STREAM, Forgery, byte_of_stream, forged};
 use hither_faults::machine::usage;
 use hither_faults::stalled;
+use hither_faults::stranger::Authority;
 use hither_protocol::ALPN_CLIENT;
 use hither_protocol::error::CloseCode;
 use hither_tests::node::Node;
 use hither_tests::raw::{Certificates, Raw};
 use hither_tests::wait::{until, within};
+use quinn::{ConnectionError, TransportErrorCode};
 use tokio::task::JoinHandle;
 
 const STREAMS: usize = 10_000;
@@ -120,6 +123,70 @@ async fn streams_that_are_opened_and_reset_end_the_connection_again_and_again() 
         assert_eq!(raw.closed().await, Some(CloseCode::ExcessiveErrors));
     }
     println!("p99 beside {opened} streams that were reset: {:?}", neighbour.unharmed().await?);
+    settles(&node, before).await;
+    Ok(())
+}
+
+/// Of one stream every second byte, once told to; the bytes between them never come.
+#[derive(Default)]
+struct Gaps {
+    is_on: AtomicBool,
+    sent: AtomicU32,
+}
+
+impl Gaps {
+    /// The first stream after the lanes.
+    const STREAM: u64 = 8;
+    /// Within the window of the stream.
+    const MAX: u32 = 100_000;
+    /// What is smaller acknowledges something.
+    const PACKET_BYTES_MIN: usize = 1_000;
+}
+
+impl Forgery for Gaps {
+    fn frames(&self, frames: &mut [u8]) {
+        if !self.is_on.load(Ordering::SeqCst) || frames.len() < Self::PACKET_BYTES_MIN {
+            return;
+        }
+        frames.fill(0);
+        for frame in frames.chunks_exact_mut(BYTE_OF_STREAM) {
+            let number = self.sent.fetch_add(1, Ordering::SeqCst) % Self::MAX;
+            byte_of_stream(frame, Self::STREAM, 2 * number + 1);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_full_of_gaps_ends_the_connection_again_and_again() -> anyhow::Result<()> {
+    let node = Node::start().await;
+    let neighbour = Neighbour::of(&node).await?;
+    let before = usage(node.id())?.memory_mib;
+    let shown = Authority::of(&node)?.sign(|_| {})?;
+    let gaps = Arc::<Gaps>::default();
+    let mut most = before;
+    for _ in 0..FLOODS {
+        gaps.is_on.store(false, Ordering::SeqCst);
+        let raw = Raw::connect_with(node.addr(), forged(shown.tls(false)?, gaps.clone())).await?;
+        let _lanes = raw.greet().await;
+        gaps.is_on.store(true, Ordering::SeqCst);
+        let mut held = Vec::new();
+        let end = within("the server has enough of it", PROMPT, async {
+            // What is written here fills packets, and none of it arrives.
+            while let Ok((mut send, receive)) = raw.connection().open_bi().await {
+                let _ = send.write_all(&[0; 256 * 1024]).await;
+                held.push((send, receive));
+            }
+            raw.connection().closed().await
+        })
+        .await;
+        let ConnectionError::ConnectionClosed(close) = end else { panic!("{end:?}") };
+        assert_eq!(close.error_code, TransportErrorCode::INTERNAL_ERROR, "{close}");
+        most = most.max(usage(node.id())?.memory_mib);
+    }
+    let p99 = neighbour.unharmed().await?;
+    let sent = gaps.sent.load(Ordering::SeqCst);
+    println!("p99 beside {sent} gaps in {FLOODS} streams: {p99:?}, {:.1} MiB more", most - before);
+    assert!(most < before + GROWTH_MIB, "from {before} to {most} MiB");
     settles(&node, before).await;
     Ok(())
 }
