@@ -12,26 +12,15 @@ use hither_tests::node::Home;
 use rand::Rng;
 use rand::rngs::SmallRng;
 
+#[path = "../disk/src/place.rs"]
+mod place;
+
+pub use self::place::Place;
+
 /// The page that the library and this side share.
 const PAGE_BYTES: usize = 4096;
 /// What a disk writes at once, at the least, and loses or keeps as a whole.
 const BLOCK_BYTES: usize = 4096;
-
-/// A number's place on the control page; `tests/faults/disk/src/control.rs` says what each means.
-#[derive(Clone, Copy, Debug)]
-#[repr(u64)]
-#[expect(missing_docs, reason = "the other side says it")]
-pub enum Place {
-    Swallow,
-    FailSync,
-    RefuseWrites,
-    DelaySyncs,
-    Target,
-    Syncs,
-    Writes,
-    FailedAt,
-    Repeated,
-}
 
 /// What is left of writes that were not synced when power fails.
 #[derive(Debug)]

@@ -1,34 +1,12 @@
 //! The control page: a file, shared with whoever tests, of numbers that tell this disk what to do and how it went.
 //!
-//! The other side is `tests/faults/src/disk.rs`; each place is eight bytes in the order of the machine.
+//! The other side is `tests/faults/src/disk.rs`.
 
 use std::ffi::CString;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A number's place on the page.
-#[derive(Clone, Copy)]
-#[repr(usize)]
-pub(crate) enum Place {
-    /// Not 0: a sync says that all is well, and does nothing.
-    Swallow,
-    /// The how many-th sync from now fails, once; 0: none.
-    FailSync,
-    /// Not 0: every write and every new file is refused with this `errno`.
-    RefuseWrites,
-    /// Microseconds that each sync takes longer.
-    DelaySyncs,
-    /// Which syncs `Swallow` and `FailSync` mean: 0 all, 1 those of the log, 2 those of the state.
-    Target,
-    /// Syncs so far.
-    Syncs,
-    /// Writes so far.
-    Writes,
-    /// When a sync failed: nanoseconds of the monotonic clock.
-    FailedAt,
-    /// Syncs of the same file since one of it failed.
-    Repeated,
-}
+use crate::place::Place;
 
 const PLACES: usize = 16;
 

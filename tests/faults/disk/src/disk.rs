@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use libc::{c_int, stat};
 
-use crate::control::{Control, Place};
+use crate::control::Control;
 use crate::mirror::{Mirror, Sync};
+use crate::place::Place;
 use crate::sys;
 
 /// The disk.
