@@ -15,7 +15,8 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::latency::Latencies;
-use crate::process::{Server, own_cpu};
+use crate::process::Server;
+use crate::spent::Spent;
 use crate::workload::Figures;
 
 /// A value of 256 bytes and what surrounds it on the wire.
@@ -176,7 +177,7 @@ pub(crate) async fn push_rounds(server: &Server, streams: usize, connections: us
         held.push((connection, receive));
     }
     let mut times = Vec::new();
-    let (cpu, own) = (server.cpu()?, own_cpu()?);
+    let spent = Spent::by(server)?;
     for _ in 0..ROUNDS {
         let start = Instant::now();
         for trigger in &mut triggers {
@@ -187,15 +188,15 @@ pub(crate) async fn push_rounds(server: &Server, streams: usize, connections: us
         }
         times.push(start.elapsed().as_secs_f64() * 1e3);
     }
-    let (cpu, own) = (server.cpu()? - cpu, own_cpu()? - own);
+    let spent = spent.since(server)?;
     let total: f64 = times.iter().sum();
     times.sort_by(f64::total_cmp);
-    let deliveries = (ROUNDS * streams) as f64;
+    let deliveries = ROUNDS * streams;
     Ok(Figures::from([
         ("acknowledgement to last p50 ms", times[times.len() / 2]),
-        ("deliveries/s", deliveries / total * 1e3),
-        ("client CPU us/delivery", own.as_secs_f64() * 1e6 / deliveries),
-        ("server CPU us/delivery", cpu.as_secs_f64() * 1e6 / deliveries),
+        ("deliveries/s", deliveries as f64 / total * 1e3),
+        ("client CPU us/delivery", spent.own_us(deliveries)),
+        ("server CPU us/delivery", spent.server_us(deliveries)),
     ]))
 }
 

@@ -14,6 +14,7 @@ mod plan;
 mod process;
 mod registry;
 mod report;
+mod spent;
 mod target;
 mod workload;
 

@@ -65,7 +65,16 @@ impl Connection {
         Self::at(system, &server.address, server.home.path()).await
     }
 
-    /// The same, of a server that another process has started.
+    /// So many of them.
+    pub(crate) async fn pool(system: System, server: &Server, connections: usize) -> anyhow::Result<Vec<Self>> {
+        let mut pool = Vec::with_capacity(connections);
+        for _ in 0..connections {
+            pool.push(Self::open(system, server).await?);
+        }
+        Ok(pool)
+    }
+
+    /// One to a server that another process has started.
     pub(crate) async fn at(system: System, address: &str, home: &Path) -> anyhow::Result<Self> {
         match system {
             System::Hither => Ok(Self::Hither(hither(address, home).await?)),

@@ -7,17 +7,15 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::{Figures, VALUE_BYTES, same};
-use crate::process::{Server, own_cpu};
+use crate::process::Server;
+use crate::spent::Spent;
 use crate::target::{Connection, System};
 
 const IN_FLIGHT: usize = 64;
 const CONNECTIONS: usize = 10;
 
 pub(crate) async fn run(system: System, server: &Server, watchers: usize, puts: usize) -> anyhow::Result<Figures> {
-    let mut watching = Vec::new();
-    for _ in 0..CONNECTIONS {
-        watching.push(Connection::open(system, server).await?);
-    }
+    let mut watching = Connection::pool(system, server, CONNECTIONS).await?;
     let writer = Connection::open(system, server).await?;
     let seen = Arc::new(AtomicUsize::new(0));
     let mut readers = Vec::new();
@@ -32,7 +30,7 @@ pub(crate) async fn run(system: System, server: &Server, watchers: usize, puts: 
         }
     }
     let start = Instant::now();
-    let (cpu, own) = (server.cpu()?, own_cpu()?);
+    let spent = Spent::by(server)?;
     let mut callers = JoinSet::new();
     for _ in 0..IN_FLIGHT {
         let mut writer = writer.clone();
@@ -58,12 +56,12 @@ pub(crate) async fn run(system: System, server: &Server, watchers: usize, puts: 
         }
     }
     let took = since.duration_since(start).as_secs_f64();
-    let (cpu, own) = (server.cpu()? - cpu, own_cpu()? - own);
+    let spent = spent.since(server)?;
     readers.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(Figures::from([
         ("deliveries/s", last as f64 / took),
-        ("client CPU us/delivery", own.as_secs_f64() * 1e6 / last.max(1) as f64),
-        ("server CPU us/delivery", cpu.as_secs_f64() * 1e6 / last.max(1) as f64),
+        ("client CPU us/delivery", spent.own_us(last)),
+        ("server CPU us/delivery", spent.server_us(last)),
         ("lost", expected.saturating_sub(last) as f64),
         ("doubled", last.saturating_sub(expected) as f64),
     ]))

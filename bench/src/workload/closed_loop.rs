@@ -8,7 +8,8 @@ use tokio::task::LocalSet;
 
 use super::{Figures, VALUE_BYTES, key};
 use crate::latency::Latencies;
-use crate::process::{Server, own_cpu};
+use crate::process::Server;
+use crate::spent::Spent;
 use crate::target::{Connection, System};
 
 /// Which operation.
@@ -27,10 +28,7 @@ pub(crate) async fn run(
     connections: usize,
     seconds: f64,
 ) -> anyhow::Result<Figures> {
-    let mut pool = Vec::new();
-    for _ in 0..connections {
-        pool.push(Connection::open(system, server).await?);
-    }
+    let pool = Connection::pool(system, server, connections).await?;
     let value = vec![b'v'; VALUE_BYTES];
     if op == Op::Get {
         let mut connection = pool[0].clone();
@@ -68,30 +66,26 @@ pub(crate) async fn run(
             anyhow::Ok(())
         }));
     }
-    let (mut cpu_from, mut cpu_to) = (Duration::ZERO, Duration::ZERO);
-    let (mut own_from, mut own_to) = (Duration::ZERO, Duration::ZERO);
-    callers
+    let spent = callers
         .run_until(async {
             tokio::time::sleep_until(warm_until.into()).await;
-            cpu_from = server.cpu()?;
-            own_from = own_cpu()?;
+            let spent = Spent::by(server)?;
             tokio::time::sleep_until(end.into()).await;
-            cpu_to = server.cpu()?;
-            own_to = own_cpu()?;
+            let spent = spent.since(server)?;
             for task in tasks {
                 task.await??;
             }
-            anyhow::Ok(())
+            anyhow::Ok(spent)
         })
         .await?;
 
     let latencies = latencies.borrow();
-    let operations = latencies.count() as f64;
+    let operations = usize::try_from(latencies.count())?;
     Ok(Figures::from([
-        ("operations/s", operations / seconds),
+        ("operations/s", operations as f64 / seconds),
         ("p50 ms", latencies.quantile_ms(0.5)),
         ("p99 ms", latencies.quantile_ms(0.99)),
-        ("server CPU us/op", (cpu_to - cpu_from).as_secs_f64() * 1e6 / operations),
-        ("client CPU us/op", (own_to - own_from).as_secs_f64() * 1e6 / operations),
+        ("server CPU us/op", spent.server_us(operations)),
+        ("client CPU us/op", spent.own_us(operations)),
     ]))
 }

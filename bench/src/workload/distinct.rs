@@ -9,7 +9,8 @@ use tokio::task::JoinSet;
 
 use super::{Figures, VALUE_BYTES};
 use crate::latency::Latencies;
-use crate::process::{Server, own_cpu};
+use crate::process::Server;
+use crate::spent::Spent;
 use crate::target::{Connection, System};
 
 const IN_FLIGHT: usize = 64;
@@ -30,10 +31,7 @@ pub(crate) async fn run(
     watchers: usize,
     connections: usize,
 ) -> anyhow::Result<Figures> {
-    let mut pool = Vec::new();
-    for _ in 0..connections {
-        pool.push(Connection::open(system, server).await?);
-    }
+    let mut pool = Connection::pool(system, server, connections).await?;
     let writer = Connection::open(system, server).await?;
     let memory_before = server.memory_bytes()?;
     let start = Instant::now();
@@ -59,7 +57,7 @@ pub(crate) async fn run(
 
     let puts = ROUNDS * watchers;
     let next = Arc::new(AtomicUsize::new(0));
-    let (cpu, own) = (server.cpu()?, own_cpu()?);
+    let spent = Spent::by(server)?;
     let began = Instant::now();
     let mut callers = JoinSet::new();
     for _ in 0..IN_FLIGHT {
@@ -90,7 +88,7 @@ pub(crate) async fn run(
         came += 1;
     }
     let took = began.elapsed();
-    let (cpu, own) = (server.cpu()? - cpu, own_cpu()? - own);
+    let spent = spent.since(server)?;
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     let doubled = std::iter::from_fn(|| arrivals.try_recv().ok()).count();
     Ok(Figures::from([
@@ -98,8 +96,8 @@ pub(crate) async fn run(
         ("deliveries/s", came as f64 / took.as_secs_f64()),
         ("put to event p50 ms", latencies.quantile_ms(0.5)),
         ("put to event p99 ms", latencies.quantile_ms(0.99)),
-        ("client CPU us/delivery", own.as_secs_f64() * 1e6 / came.max(1) as f64),
-        ("server CPU us/delivery", cpu.as_secs_f64() * 1e6 / came.max(1) as f64),
+        ("client CPU us/delivery", spent.own_us(came)),
+        ("server CPU us/delivery", spent.server_us(came)),
         ("server KiB/idle watcher", memory as f64 / 1024.0 / watchers as f64),
         ("lost", (puts - came) as f64),
         ("doubled", doubled as f64),

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::{Figures, VALUE_BYTES, same};
-use crate::process::{Server, own_cpu};
+use crate::process::Server;
+use crate::spent::Spent;
 use crate::target::{Connection, System};
 
 const CHANGES: usize = 20;
@@ -19,10 +20,7 @@ pub(crate) async fn run(
     connections: usize,
 ) -> anyhow::Result<Figures> {
     let connections = connections.min(watchers);
-    let mut pool = Vec::new();
-    for _ in 0..connections {
-        pool.push(Connection::open(system, server).await?);
-    }
+    let mut pool = Connection::pool(system, server, connections).await?;
     let mut writer = Connection::open(system, server).await?;
     let value = vec![b'v'; VALUE_BYTES];
     writer.put("bench/fan-out", &value).await?;
@@ -47,8 +45,8 @@ pub(crate) async fn run(
     let memory = server.memory_bytes()?.saturating_sub(memory_before);
 
     let mut to_all = Vec::new();
-    let (mut deliveries, mut spent) = (0, Duration::ZERO);
-    let (cpu, own) = (server.cpu()?, own_cpu()?);
+    let (mut deliveries, mut took) = (0, Duration::ZERO);
+    let spent = Spent::by(server)?;
     for change in 1..=CHANGES {
         let start = Instant::now();
         writer.put("bench/fan-out", &value).await?;
@@ -58,18 +56,18 @@ pub(crate) async fn run(
         }
         to_all.push(acknowledged.elapsed().as_secs_f64() * 1e3);
         deliveries += watchers;
-        spent += start.elapsed();
+        took += start.elapsed();
     }
-    let (cpu, own) = (server.cpu()? - cpu, own_cpu()? - own);
+    let spent = spent.since(server)?;
     let seen = seen.load(Ordering::Relaxed);
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     to_all.sort_by(f64::total_cmp);
     Ok(Figures::from([
         ("open ms", opened.as_secs_f64() * 1e3),
         ("acknowledgement to last p50 ms", to_all[to_all.len() / 2]),
-        ("deliveries/s", deliveries as f64 / spent.as_secs_f64()),
-        ("client CPU us/delivery", own.as_secs_f64() * 1e6 / deliveries as f64),
-        ("server CPU us/delivery", cpu.as_secs_f64() * 1e6 / deliveries as f64),
+        ("deliveries/s", deliveries as f64 / took.as_secs_f64()),
+        ("client CPU us/delivery", spent.own_us(deliveries)),
+        ("server CPU us/delivery", spent.server_us(deliveries)),
         ("server KiB/idle watcher", memory as f64 / 1024.0 / watchers as f64),
         ("doubled", seen as f64 - deliveries as f64),
     ]))
