@@ -66,20 +66,19 @@ pub(crate) fn run_on<T: Brought>(
     future: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> PyResult<Py<PyAny>> {
     let live = Live::new();
-    let future = async move {
-        let _live = live;
-        match AssertUnwindSafe(future).catch_unwind().await {
+    // Combinators, not `async` blocks: each block would have room for the future twice, for what it is given and for what
+    // it awaits, and every call would be copied from one to the other.
+    let future = AssertUnwindSafe(future).catch_unwind().map(move |outcome| {
+        drop(live);
+        match outcome {
             Ok(outcome) => outcome.map_err(Failure::Core),
             Err(panic) => Err(Failure::Panicked(said(&*panic))),
         }
-    };
+    });
     match (port, waiter) {
         (Some(port), Some(waiter)) => {
-            let call = async move {
-                let outcome = future.await;
-                // The loop's thread polls, and it is attached already.
-                Python::attach(|py| outcome?.into_python(py))
-            };
+            // The loop's thread polls, and it is attached already.
+            let call = future.map(|outcome| Python::attach(|py| outcome?.into_python(py)));
             let id = port.get().submit(waiter, Box::pin(call))?;
             Ok(id.into_pyobject(py)?.into_any().unbind())
         }

@@ -1,5 +1,6 @@
 //! Reading and writing keys.
 
+use futures_util::TryFutureExt;
 use hither::{KeyRange, LeaseId};
 use pyo3::prelude::*;
 
@@ -27,9 +28,9 @@ pub(crate) fn kv_get(
         get = get.timeout(timeout);
     }
     if stamped {
-        run(waiter, core, py, async move { get.stamped().await.map(|(stamp, entry)| Stamped(stamp, entry)) })
+        run(waiter, core, py, get.stamped().map_ok(|(stamp, entry)| Stamped(stamp, entry)))
     } else {
-        run(waiter, core, py, async move { get.stamped().await.map(|(_, entry)| Found(entry)) })
+        run(waiter, core, py, get.stamped().map_ok(|(_, entry)| Found(entry)))
     }
 }
 
@@ -55,7 +56,7 @@ pub(crate) fn kv_put(
     if let Some(Seconds(timeout)) = timeout {
         put = put.timeout(timeout);
     }
-    run(waiter, core, py, async move { put.stamped().await.map(|(stamp, reply)| Stamped(stamp, reply)) })
+    run(waiter, core, py, put.stamped().map_ok(|(stamp, reply)| Stamped(stamp, reply)))
 }
 
 /// Deletes a key or a range.
@@ -76,7 +77,7 @@ pub(crate) fn kv_delete(
     if let Some(Seconds(timeout)) = timeout {
         delete = delete.timeout(timeout);
     }
-    run(waiter, core, py, async move { delete.stamped().await.map(|(stamp, reply)| Stamped(stamp, reply)) })
+    run(waiter, core, py, delete.stamped().map_ok(|(stamp, reply)| Stamped(stamp, reply)))
 }
 
 /// Reads a range. `what`: `entries`, `keys` or `count`.
@@ -104,11 +105,8 @@ pub(crate) fn kv_list(
         list = list.timeout(timeout);
     }
     match what {
-        "count" => run(waiter, core, py, async move { list.count().await.map(Count) }),
-        "keys" => {
-            let list = list.keys_only();
-            run(waiter, core, py, async move { list.stamped().await.map(|(stamp, reply)| Stamped(stamp, reply)) })
-        }
-        _ => run(waiter, core, py, async move { list.stamped().await.map(|(stamp, reply)| Stamped(stamp, reply)) }),
+        "count" => run(waiter, core, py, list.count().map_ok(Count)),
+        "keys" => run(waiter, core, py, list.keys_only().stamped().map_ok(|(stamp, reply)| Stamped(stamp, reply))),
+        _ => run(waiter, core, py, list.stamped().map_ok(|(stamp, reply)| Stamped(stamp, reply))),
     }
 }

@@ -229,13 +229,13 @@ impl Port {
 
 fn resolve(future: &Bound<'_, PyAny>, outcome: PyResult<Py<PyAny>>) -> PyResult<()> {
     let py = future.py();
-    // Cancelled a moment ago, and its call not yet taken back.
-    if future.call_method0(intern!(py, "done"))?.is_truthy()? {
-        return Ok(());
-    }
-    match outcome {
-        Ok(value) => future.call_method1(intern!(py, "set_result"), (value,))?,
-        Err(error) => future.call_method1(intern!(py, "set_exception"), (error,))?,
+    let resolved = match outcome {
+        Ok(value) => future.call_method1(intern!(py, "set_result"), (value,)),
+        Err(error) => future.call_method1(intern!(py, "set_exception"), (error,)),
     };
-    Ok(())
+    match resolved {
+        // Cancelled a moment ago, and its call not yet taken back.
+        Err(_) if future.call_method0(intern!(py, "done"))?.is_truthy()? => Ok(()),
+        resolved => resolved.map(drop),
+    }
 }

@@ -156,6 +156,15 @@ fn too_many_waiting_calls_are_refused_and_not_kept() {
 }
 
 #[test]
+fn calls_that_come_together_do_not_count_as_waiting_while_they_can_be_sent() {
+    let (mut world, link) = World::connected(Options { waiting_max: 2, ..options(1) });
+    (1..=11).for_each(|id| world.core.take_call(world.now, id, get("a"), None));
+    world.core.handle_timeout(world.now);
+    world.pump();
+    assert_eq!(world.requests(link).len(), 11);
+}
+
+#[test]
 fn large_requests_go_on_streams_of_their_own() {
     let (mut world, link) = World::with_session(options(1));
     let value = vec![b'x'; 70 * 1024];

@@ -152,25 +152,30 @@ impl Client {
     /// # Errors
     /// What the server refused, `Timeout` or `Unavailable` at the deadline, `Closed`.
     pub async fn call(&self, request: impl Into<Request>, timeout: Option<Duration>) -> Result<(Stamp, Reply), Error> {
-        let (reply, answer) = oneshot::channel();
-        let id = self.number();
-        let guard = CancelOnDrop { client: self, id, armed: true };
-        self.send(Command::Call { id, request: request.into(), timeout, reply })?;
-        let outcome: Outcome = answer.await.unwrap_or_else(|_| Err(closed()));
-        guard.disarm();
-        outcome
+        self.begin(request.into(), timeout)?.answer().await
     }
 
-    /// [`call`](Self::call), with the reply that belongs to the request.
-    pub(crate) async fn ask<R: TryFrom<Reply>>(
+    /// [`call`](Self::call), with the reply that belongs to the request, sent at once: the future does not carry the
+    /// request, and is small.
+    pub(crate) fn ask<R: TryFrom<Reply>>(
         &self,
         request: impl Into<Request>,
         timeout: Option<Duration>,
-    ) -> Result<(Stamp, R), Error> {
-        let (stamp, reply) = self.call(request, timeout).await?;
-        let reply = R::try_from(reply)
-            .map_err(|_| Error::unknown(ErrorCode::InvalidFrame, "the server answered another question"))?;
-        Ok((stamp, reply))
+    ) -> impl Future<Output = Result<(Stamp, R), Error>> {
+        let begun = self.begin(request.into(), timeout);
+        async move {
+            let (stamp, reply) = begun?.answer().await?;
+            let reply = R::try_from(reply)
+                .map_err(|_| Error::unknown(ErrorCode::InvalidFrame, "the server answered another question"))?;
+            Ok((stamp, reply))
+        }
+    }
+
+    fn begin(&self, request: Request, timeout: Option<Duration>) -> Result<Begun<'_>, Error> {
+        let (reply, answer) = oneshot::channel();
+        let id = self.number();
+        self.send(Command::Call { id, request, timeout, reply })?;
+        Ok(Begun { guard: CancelOnDrop { client: self, id, armed: true }, answer })
     }
 
     pub(crate) fn number(&self) -> u64 {
@@ -179,6 +184,21 @@ impl Client {
 
     pub(crate) fn send(&self, command: Command) -> Result<(), Error> {
         self.shared.commands.send(command).map_err(|_| closed())
+    }
+}
+
+/// A call that was sent.
+struct Begun<'a> {
+    guard: CancelOnDrop<'a>,
+    answer: oneshot::Receiver<Outcome>,
+}
+
+impl Begun<'_> {
+    async fn answer(self) -> Outcome {
+        let Self { guard, answer } = self;
+        let outcome = answer.await.unwrap_or_else(|_| Err(closed()));
+        guard.disarm();
+        outcome
     }
 }
 

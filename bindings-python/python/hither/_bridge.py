@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from asyncio import get_running_loop
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -66,18 +67,22 @@ class Caller:
     __slots__ = ("core", "loop", "port")
 
     def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop = get_running_loop()
         self.port = port_of(self.loop)
         self.core = _native.Core(self.port)
 
-    async def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Calls and waits. Cancelling the wait takes the call back in the core too."""
-        loop = asyncio.get_running_loop()
-        if loop is not self.loop:
+    def future(self) -> asyncio.Future[Any]:
+        """What a call is to resolve."""
+        loop = self.loop
+        if get_running_loop() is not loop:
             if not self.core.is_here:
                 raise from_binding("Forked", "")
             raise WrongLoopError("this client belongs to another event loop: connect one in this loop", code="WrongLoop")
-        future = loop.create_future()
+        return loop.create_future()
+
+    async def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls and waits. Cancelling the wait takes the call back in the core too."""
+        future = self.future()
         number = function(future, *arguments)
         try:
             return await future

@@ -23,8 +23,18 @@ impl Core {
     /// The application asks something. `id`: chosen by the shell, below 2^63, never used before. `timeout`: for all of
     /// it; none is the default. The answer is [`Signal::Answered`].
     pub fn handle_call(&mut self, now: Moment, id: u64, request: Request, timeout: Option<Duration>) {
-        self.begin(now, id, Purpose::Answer, request, timeout);
+        self.take_call(now, id, request, timeout);
         self.settle(now);
+    }
+
+    /// As [`handle_call`](Self::handle_call), but what it leads to is put off until
+    /// [`handle_timeout`](Self::handle_timeout), which is owed at once, but once for all calls that came together.
+    pub fn take_call(&mut self, now: Moment, id: u64, request: Request, timeout: Option<Duration>) {
+        if self.calls.waiting() >= self.options.waiting_max {
+            // Those before it may only wait because they came together.
+            self.settle(now);
+        }
+        self.begin(now, id, Purpose::Answer, request, timeout);
     }
 
     /// The application wants the session open. The answer is [`Signal::Session`].

@@ -153,13 +153,14 @@ impl Driver {
                 self.core.handle_timeout(now);
                 self.tell(now);
             }
+            let owed = !brought.commands.is_empty() || !brought.reads.is_empty();
             for command in brought.commands.drain(..) {
                 self.take(now, command);
             }
-            if !brought.reads.is_empty() {
-                for reader in brought.reads.drain(..) {
-                    self.links.read(&mut self.core, now, reader);
-                }
+            for reader in brought.reads.drain(..) {
+                self.links.read(&mut self.core, now, reader);
+            }
+            if owed {
                 // Once for all that they brought.
                 self.core.handle_timeout(now);
             }
@@ -234,7 +235,7 @@ impl Driver {
         match command {
             Command::Call { id, request, timeout, reply } => {
                 self.told.calls.insert(id, reply);
-                self.core.handle_call(now, id, request, timeout);
+                self.core.take_call(now, id, request, timeout);
             }
             Command::Cancel { id } => {
                 self.told.calls.remove(&id);
