@@ -54,13 +54,21 @@ impl ServerPool {
         self.leader = Some(leader);
     }
 
-    /// The server to try next, which then counts as tried: the leader, else one of those that failed least. None of
-    /// `busy`, unless there is no other.
-    pub(crate) fn pick(&mut self, busy: &BTreeSet<&Endpoint>, random: &mut SmallRng) -> Option<Endpoint> {
+    /// The server to try next, which then counts as tried: the leader, else one of those that failed least. Never one
+    /// of `dialing`: QUIC itself repeats what is not answered, and a server that is slow to answer must not be asked
+    /// twice by all who wait for it. Not `left`, unless there is no other.
+    pub(crate) fn pick(
+        &mut self,
+        dialing: &BTreeSet<&Endpoint>,
+        left: Option<&Endpoint>,
+        random: &mut SmallRng,
+    ) -> Option<Endpoint> {
+        let mut busy = dialing.clone();
+        busy.extend(left);
         let leader = self.leader.take().filter(|leader| !busy.contains(leader));
-        let picked = leader.or_else(|| self.untried(busy, random)).or_else(|| {
+        let picked = leader.or_else(|| self.untried(&busy, random)).or_else(|| {
             self.tried.clear();
-            self.untried(busy, random).or_else(|| self.untried(&BTreeSet::new(), random))
+            self.untried(&busy, random).or_else(|| self.untried(dialing, random))
         })?;
         self.tried.insert(picked.clone());
         Some(picked)
@@ -76,6 +84,10 @@ impl ServerPool {
     /// Whether a server is left that was not tried since the last success.
     pub(crate) fn has_untried(&self) -> bool {
         self.servers.iter().any(|server| !self.tried.contains(&server.endpoint))
+    }
+
+    pub(crate) const fn has_several(&self) -> bool {
+        self.servers.len() > 1
     }
 
     pub(crate) fn failed(&mut self, endpoint: &Endpoint, error: Error) {
@@ -172,11 +184,25 @@ mod tests {
         let known = endpoints(4);
         let mut pool = ServerPool::new(&known);
         for _ in 0..3 {
-            let mut round: Vec<Endpoint> = (0..4).filter_map(|_| pool.pick(&BTreeSet::new(), &mut random)).collect();
+            let mut round: Vec<Endpoint> =
+                (0..4).filter_map(|_| pool.pick(&BTreeSet::new(), None, &mut random)).collect();
             assert!(!pool.has_untried());
             round.sort();
             assert_eq!(round, known);
         }
+    }
+
+    #[test]
+    fn a_server_that_was_asked_is_not_asked_beside_it_and_one_that_is_left_only_for_want_of_another() {
+        let mut random = SmallRng::seed_from_u64(7);
+        let known = endpoints(2);
+        let mut pool = ServerPool::new(&known);
+        let dialing = BTreeSet::from([&known[0]]);
+        for _ in 0..9 {
+            assert_eq!(pool.pick(&dialing, None, &mut random).as_ref(), Some(&known[1]));
+            assert_eq!(pool.pick(&dialing, Some(&known[1]), &mut random).as_ref(), Some(&known[1]));
+        }
+        assert_eq!(pool.pick(&known.iter().collect(), None, &mut random), None);
     }
 
     #[test]
@@ -186,7 +212,7 @@ mod tests {
         let mut pool = ServerPool::new(&known[..2]);
         pool.failed(&known[0], Error::new(ErrorCode::Unavailable, "down"));
         pool.hint(known[2].clone());
-        let order: Vec<Endpoint> = (0..3).filter_map(|_| pool.pick(&BTreeSet::new(), &mut random)).collect();
+        let order: Vec<Endpoint> = (0..3).filter_map(|_| pool.pick(&BTreeSet::new(), None, &mut random)).collect();
         assert_eq!(order, [known[2].clone(), known[1].clone(), known[0].clone()]);
     }
 

@@ -121,7 +121,7 @@ fn a_server_that_goes_away_answers_what_it_has_while_another_is_found() {
 
 #[test]
 fn a_silent_server_is_noticed_after_three_beats_and_replaced_before_it_is_left() {
-    let (mut world, link) = World::connected(options(2));
+    let (mut world, link) = World::with_session(options(2));
     world.sleep(2_900 * MS);
     assert_eq!(world.core.state(), SessionState::Connected);
     world.sleep(200 * MS);
@@ -133,9 +133,40 @@ fn a_silent_server_is_noticed_after_three_beats_and_replaced_before_it_is_left()
     assert_eq!(world.core.state(), SessionState::Connected);
     world.sleep(3_100 * MS);
     let (new, _) = world.accept_again();
-    world.welcome(new, None);
+    world.welcome(new, resumed());
     assert_eq!(world.core.state(), SessionState::Connected);
     assert!(world.hung_up.contains(&(link, CloseCode::Moved)));
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_asked_once_at_a_time_and_anew_after_five_seconds() {
+    let mut world = World::new(Options { connect_timeout: 60 * SECOND, ..options(1) });
+    world.sleep(4_900 * MS);
+    let asked: Vec<_> = world.dialed.iter().map(|(link, _)| *link).collect();
+    assert_eq!(asked.len(), 1, "it is asked beside itself");
+    world.sleep(1_200 * MS);
+    assert_eq!(world.hung_up, [(asked[0], CloseCode::Moved)]);
+    assert!(world.dialed.iter().any(|(link, _)| *link != asked[0]), "it is not asked anew");
+    assert!(world.signal().is_none(), "a minute is not over");
+}
+
+#[test]
+fn who_waits_for_nothing_lets_others_come_first_until_it_waits_for_something() {
+    let redials = |seed: u64, is_asked: bool| {
+        let mut world = World::seeded(options(1), seed);
+        let link = world.accept();
+        world.welcome(link, None);
+        world.sleep(2 * SECOND);
+        world.lose(link);
+        if is_asked {
+            world.core.handle_call(world.now, 1, get("a"), None);
+        }
+        world.sleep(100 * MS);
+        !world.dialed.is_empty()
+    };
+    let early = |is_asked| (0..100).filter(|seed| redials(*seed, is_asked)).count();
+    assert!(early(false) < 10, "a hundred idle clients come back over five seconds");
+    assert_eq!(early(true), 100, "a call waits");
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Redeeming an enrolment string: a secret becomes an identity, once.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -11,6 +10,7 @@ use hither_protocol::{ErrorCode, RequestNumber, SERVER_NAME};
 
 use crate::context::{Context, Contexts};
 use crate::driver::dial;
+use crate::driver::transport::Transports;
 use crate::identity::Identity;
 use crate::tls;
 
@@ -65,10 +65,10 @@ pub(crate) fn signing_request() -> Result<(Vec<u8>, Vec<u8>), Error> {
 }
 
 async fn ask_any(enrolment: &Enrolment, csr: Vec<u8>) -> Result<EnrolReply, Error> {
-    let tls = Arc::new(tls::enrolment(enrolment.pin)?);
+    let transports = Transports::new(tls::enrolment(enrolment.pin)?)?;
     let mut last = None;
     for endpoint in &enrolment.endpoints {
-        match ask(endpoint, Arc::clone(&tls), enrolment, &csr).await {
+        match ask(endpoint, &transports, enrolment, &csr).await {
             Ok(reply) => return Ok(reply),
             // The secret may be used up by what was asked: only a server that was not reached leads to the next.
             Err(error) if error.code() != ErrorCode::Unavailable => return Err(error),
@@ -80,12 +80,12 @@ async fn ask_any(enrolment: &Enrolment, csr: Vec<u8>) -> Result<EnrolReply, Erro
 
 async fn ask(
     endpoint: &Endpoint,
-    tls: Arc<quinn::crypto::rustls::QuicClientConfig>,
+    transports: &Transports,
     enrolment: &Enrolment,
     csr: &[u8],
 ) -> Result<EnrolReply, Error> {
     let sockets = dial::Sockets::default();
-    let connection = sockets.connect(endpoint, quinn::ClientConfig::new(tls), SERVER_NAME).await?;
+    let connection = sockets.connect(endpoint, transports, SERVER_NAME).await?;
     let lost = |error: quinn::ConnectionError| dial::lost(endpoint, &error);
     let (mut send, mut receive) = connection.open_bi().await.map_err(lost)?;
     let request = Request::Enrol(Enrol { secret: enrolment.secret.clone(), csr: csr.to_vec().into() });

@@ -8,6 +8,7 @@ use hither_protocol::message::{Hello, SessionReply, Welcome};
 use hither_protocol::{ErrorCode, Moment};
 
 use super::{Action, Core, Note, Signal};
+use crate::backoff::jitter;
 use crate::error::Error;
 use crate::link::{Link, LinkId, Phase};
 use crate::pool::no_answer;
@@ -15,10 +16,15 @@ use crate::url::Endpoint;
 
 /// How long one server has before the next is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(300);
+/// How long one attempt may take at most, however long a client is ready to wait: a server that is too busy for it is
+/// asked anew.
+const ATTEMPT_MAX: Duration = Duration::from_secs(5);
 /// Most attempts at once.
 const DIALS_MAX: usize = 3;
 /// A connection that lived so long was worth having: after its end the waits begin from the shortest again.
 const WORTH: Duration = Duration::from_secs(1);
+/// Over how long those spread who lost a server and wait for nothing: others have leases to keep.
+const YIELD: Duration = Duration::from_secs(5);
 
 impl Core {
     /// The connection stands, as far as QUIC is concerned.
@@ -129,8 +135,28 @@ impl Core {
         !self.active.and_then(|id| self.links.get(&id)).is_some_and(good)
     }
 
+    /// When to dial next.
+    pub(super) fn dial_due(&self) -> Option<Moment> {
+        let at = self.dial_at.filter(|_| self.wants_link())?;
+        Some(if self.is_idle() { at.max(self.yield_until) } else { at })
+    }
+
+    /// Whether nothing is lost and nobody waits while there is no connection.
+    fn is_idle(&self) -> bool {
+        self.session.is_none()
+            && self.opening.is_none()
+            && self.connect_by.is_none()
+            && self.calls.len() == 0
+            && self.watches.subscribers() == 0
+    }
+
+    /// Lets those come first who have more to lose.
+    fn give_way(&mut self, now: Moment) {
+        self.yield_until = now + jitter(YIELD.min(self.options.backoff_max), &mut self.random);
+    }
+
     pub(super) fn dial(&mut self, now: Moment) {
-        while self.wants_link() && self.dial_at.is_some_and(|at| now >= at) {
+        while self.dial_due().is_some_and(|at| now >= at) {
             self.dial_one(now);
         }
     }
@@ -142,19 +168,25 @@ impl Core {
             self.hang_up(attempts[0], CloseCode::Moved);
         }
         let leaving = self.active.and_then(|id| self.links.get(&id)).filter(|link| link.leaving);
-        let busy: BTreeSet<&Endpoint> =
-            self.links.values().filter(|link| !link.is_open()).chain(leaving).map(|link| &link.endpoint).collect();
-        let Some(endpoint) = self.pool.pick(&busy, &mut self.random) else {
+        let leaving = leaving.map(|link| &link.endpoint);
+        let dialing: BTreeSet<&Endpoint> =
+            self.links.values().filter(|link| !link.is_open()).map(|link| &link.endpoint).collect();
+        let Some(endpoint) = self.pool.pick(&dialing, leaving, &mut self.random) else {
             self.dial_at = None;
             return;
         };
         let id = LinkId(self.next_link);
         self.next_link += 1;
-        self.links.insert(id, Link::new(endpoint.clone(), now, now + self.options.connect_timeout));
+        self.links.insert(id, Link::new(endpoint.clone(), now, now + self.options.connect_timeout.min(ATTEMPT_MAX)));
         self.actions.push_back(Action::Dial { link: id, endpoint });
-        let wait =
-            if self.pool.has_untried() { HEAD_START } else { self.backoff.next(&mut self.random).max(HEAD_START) };
-        self.dial_at = Some(now + wait);
+        // Beside one that does not answer, others are tried.
+        self.dial_at = if self.pool.has_untried() {
+            Some(now + HEAD_START)
+        } else if self.pool.has_several() {
+            Some(now + self.backoff.next(&mut self.random).max(HEAD_START))
+        } else {
+            None
+        };
     }
 
     /// Deadlines and silence of connections.
@@ -193,6 +225,7 @@ impl Core {
             let endpoint = link.endpoint.clone();
             self.note(Note::Silent { endpoint });
             self.dial_at.get_or_insert(now);
+            self.give_way(now);
         }
         self.silent = silent;
     }
@@ -224,6 +257,7 @@ impl Core {
                     // Full jitter from the first attempt on: everyone who lost this server lost it now.
                     let wait = self.backoff.next(&mut self.random);
                     self.dial_at = Some(self.dial_at.map_or(now + wait, |at| at.min(now + wait)));
+                    self.give_way(now);
                 }
                 self.last_loss = Some(error.clone());
                 self.note(Note::Lost { endpoint, error });
@@ -245,9 +279,10 @@ impl Core {
         self.note(Note::Lost { endpoint: endpoint.clone(), error });
         if self.pool.has_untried() {
             self.dial_at = Some(now);
-        } else if self.links.values().all(Link::is_open) {
+        } else if self.dial_at.is_none() || self.links.values().all(Link::is_open) {
             let wait = self.backoff.next(&mut self.random);
             self.dial_at = Some(now + wait);
+            self.give_way(now);
         }
         self.turn_away();
     }

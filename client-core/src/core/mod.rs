@@ -210,6 +210,8 @@ pub struct Core {
     /// Why the last connection ended.
     last_loss: Option<Error>,
     dial_at: Option<Moment>,
+    /// Others dial first until then, if this client is idle.
+    yield_until: Moment,
     /// Until when the first greeting is awaited.
     connect_by: Option<Moment>,
     closing: Option<Moment>,
@@ -254,6 +256,7 @@ impl Core {
             silent: false,
             last_loss: None,
             dial_at: Some(now),
+            yield_until: now,
             connect_by,
             closing: None,
             finished: false,
@@ -304,7 +307,7 @@ impl Core {
         });
         let session = self.session.as_ref().and_then(Session::next_deadline);
         links
-            .chain(self.dial_at.filter(|_| self.wants_link()))
+            .chain(self.dial_due())
             .chain(self.connect_by)
             .chain(self.closing)
             .chain(session)

@@ -15,6 +15,8 @@ use hither_protocol::limits::DATAGRAM_BYTES_MAX;
 use quinn::{ConnectionError, EndpointConfig, TokioRuntime};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::transport::Transports;
+
 /// How long one address of a server has before the next is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(200);
 /// Room for what comes for a thousand watches at once, while the application has the thread: with the system's default a
@@ -36,7 +38,7 @@ impl Sockets {
     pub(crate) async fn connect(
         &self,
         endpoint: &Endpoint,
-        config: quinn::ClientConfig,
+        transports: &Transports,
         name: &str,
     ) -> Result<quinn::Connection, Error> {
         let host = endpoint.host.as_str();
@@ -54,10 +56,9 @@ impl Sockets {
         // which a server has one.
         let mut attempts = FuturesUnordered::new();
         for (number, address) in (0..).zip(addresses) {
-            let config = config.clone();
             attempts.push(async move {
                 tokio::time::sleep(HEAD_START * number).await;
-                self.connect_to(address, endpoint, config, name).await
+                self.connect_to(address, endpoint, transports.to(address.ip()), name).await
             });
         }
         let mut first = None;

@@ -4,42 +4,33 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::FuturesUnordered;
 use hither_client_core::{Action, Core, Endpoint, Error, LinkId};
 use hither_protocol::codec::Frame;
 use hither_protocol::error::CloseCode;
-use hither_protocol::limits::DATAGRAM_BYTES_MAX;
 use hither_protocol::message::op;
 use hither_protocol::{ErrorCode, Moment, SERVER_NAME};
 use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
 
 use super::dial::{self, Sockets};
 use super::readers::{Kind, Read, Reader, ReaderId, Readers};
+use super::transport::Transports;
 use crate::identity::Identity;
 use crate::tls;
 
-/// A connection without any packet for so long is over. Beats and keep-alives come far more often.
-const IDLE: Duration = Duration::from_secs(10);
-/// What a stream may hold that was not read: a paused watch costs so much at most.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-/// Streams that the server may open before the first watch: large replies.
-const STREAMS: u32 = 64;
 /// Reads of one stream before the others have their turn.
 const READS: usize = 4;
 /// Streams of the server that are taken up at once.
 const ACCEPTS: usize = 256;
-/// The first guess of a round trip: the first packet is sent again after three of these, so that a server that
-/// was just started is found soon.
-const INITIAL_RTT: Duration = Duration::from_millis(100);
 
 /// All connections of a client, and what they wait for.
 pub(super) struct Links {
     sockets: Arc<Sockets>,
-    config: quinn::ClientConfig,
+    transports: Transports,
     links: BTreeMap<LinkId, Wires>,
     pub(super) events: FuturesUnordered<Pin<Box<dyn Future<Output = Io> + Send>>>,
     pub(super) readers: Readers,
@@ -49,6 +40,7 @@ pub(super) struct Links {
 /// One connection.
 struct Wires {
     endpoint: Endpoint,
+    dialing: AbortHandle,
     connection: Option<Connection>,
     /// Absent while a write is on its way.
     control: Option<SendStream>,
@@ -67,6 +59,8 @@ pub(super) enum Which {
 /// What a future came to.
 pub(super) enum Io {
     Dialed(LinkId, Result<Box<Dialed>, Error>),
+    /// An attempt was given up.
+    Aborted,
     Wrote(LinkId, Which, SendStream, Result<(), WriteError>),
     Accepted(LinkId, Connection, Result<RecvStream, ConnectionError>),
     Exchanging(LinkId, Result<RecvStream, WriteError>),
@@ -84,7 +78,7 @@ impl Links {
     pub(super) fn new(identity: &Identity) -> Result<Self, Error> {
         Ok(Self {
             sockets: Arc::new(Sockets::default()),
-            config: client_config(identity)?,
+            transports: Transports::new(tls::client(identity)?)?,
             links: BTreeMap::new(),
             events: FuturesUnordered::new(),
             readers: Readers::new(),
@@ -94,7 +88,7 @@ impl Links {
 
     /// Shows another identity, from the next connection on.
     pub(super) fn show(&mut self, identity: &Identity) -> Result<(), Error> {
-        self.config = client_config(identity)?;
+        self.transports = Transports::new(tls::client(identity)?)?;
         Ok(())
     }
 
@@ -166,6 +160,7 @@ impl Links {
 
     pub(super) fn handle(&mut self, core: &mut Core, now: Moment, event: Io) {
         match event {
+            Io::Aborted => {}
             Io::Dialed(link, Ok(dialed)) => self.dialed(core, now, link, *dialed),
             Io::Dialed(link, Err(error)) => {
                 if self.forget(link).is_some() {
@@ -218,9 +213,11 @@ impl Links {
     }
 
     fn dial(&mut self, link: LinkId, endpoint: Endpoint) {
-        let (sockets, config) = (Arc::clone(&self.sockets), self.config.clone());
+        let (sockets, transports) = (Arc::clone(&self.sockets), self.transports.clone());
+        let (dialing, abort) = AbortHandle::new_pair();
         let wires = Wires {
             endpoint: endpoint.clone(),
+            dialing,
             connection: None,
             control: None,
             lane: None,
@@ -228,16 +225,15 @@ impl Links {
             parked: BTreeMap::new(),
         };
         self.links.insert(link, wires);
-        self.events.push(Box::pin(async move {
-            let dialed = async {
-                let connection = sockets.connect(&endpoint, config, SERVER_NAME).await?;
-                let lost = |error: ConnectionError| dial::lost(&endpoint, &error);
-                let control = connection.open_bi().await.map_err(lost)?;
-                let lane = connection.open_bi().await.map_err(lost)?;
-                Ok(Box::new(Dialed { connection, control, lane }))
-            };
-            Io::Dialed(link, dialed.await)
-        }));
+        let dialed = async move {
+            let connection = sockets.connect(&endpoint, &transports, SERVER_NAME).await?;
+            let lost = |error: ConnectionError| dial::lost(&endpoint, &error);
+            let control = connection.open_bi().await.map_err(lost)?;
+            let lane = connection.open_bi().await.map_err(lost)?;
+            Ok(Box::new(Dialed { connection, control, lane }))
+        };
+        let dialed = Abortable::new(dialed, abort);
+        self.events.push(Box::pin(async move { dialed.await.map_or(Io::Aborted, |dialed| Io::Dialed(link, dialed)) }));
     }
 
     fn dialed(&mut self, core: &mut Core, now: Moment, link: LinkId, dialed: Dialed) {
@@ -342,6 +338,8 @@ impl Links {
 
 impl Wires {
     fn close(&self, why: CloseCode) {
+        // An attempt that nobody waits for must not go on to ask the server.
+        self.dialing.abort();
         if let Some(connection) = &self.connection {
             connection.close(code(why), b"");
         }
@@ -350,25 +348,4 @@ impl Wires {
 
 const fn code(code: CloseCode) -> VarInt {
     VarInt::from_u32(code as u32)
-}
-
-fn client_config(identity: &Identity) -> Result<quinn::ClientConfig, Error> {
-    let mut transport = quinn::TransportConfig::default();
-    let idle = quinn::IdleTimeout::try_from(IDLE)
-        .map_err(|error| Error::caused_by(ErrorCode::Internal, "the idle timeout is out of range", error))?;
-    transport
-        .max_idle_timeout(Some(idle))
-        .initial_rtt(INITIAL_RTT)
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-        // Bounded by the streams, not as a whole: paused watches must not use up what the lanes need.
-        .receive_window(VarInt::MAX)
-        .max_concurrent_bidi_streams(VarInt::from_u32(0))
-        .max_concurrent_uni_streams(VarInt::from_u32(STREAMS))
-        .datagram_receive_buffer_size(None);
-    let mut discovery = quinn::MtuDiscoveryConfig::default();
-    discovery.upper_bound(DATAGRAM_BYTES_MAX);
-    transport.mtu_discovery_config(Some(discovery));
-    let mut config = quinn::ClientConfig::new(Arc::new(tls::client(identity)?));
-    config.transport_config(Arc::new(transport));
-    Ok(config)
 }

@@ -5,6 +5,7 @@ mod links;
 mod readers;
 mod renewal;
 mod told;
+pub(crate) mod transport;
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};

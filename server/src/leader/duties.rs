@@ -99,7 +99,7 @@ impl<R: Runtime> Duties<R> {
                 expired.into_iter().for_each(|leases| self.decide(leases, |leases| Action::Expire { leases }));
             }
             let now = self.machine.now();
-            let pause = leases.next_look(now + LEASES_INTERVAL).since(now).max(LEASES_INTERVAL_MIN);
+            let pause = leases.next_look(now, now + LEASES_INTERVAL).since(now).max(LEASES_INTERVAL_MIN);
             let pause = if is_confirmed { pause } else { PAUSE };
             select(Box::pin(R::sleep(pause)), Box::pin(leases.sooner())).await;
         }

@@ -1,12 +1,20 @@
 //! Deadlines of leases, at the leader: a lessor under a lock, and who waits for its next deadline.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hither_protocol::message::LeaseRenewReply;
 use hither_protocol::{LeaseId, Moment, Refusal, SessionId};
 use hither_state::{Delta, Lessor, LessorConfig, State};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+/// How long after the last client that had to wait no lease ends: those that were turned away come back within the longest
+/// wait between two attempts.
+const CROWD_GONE: Duration = Duration::from_secs(10);
+/// How long after the beginning of a leadership a crowd keeps leases from ending. Strangers who keep coming must not keep
+/// the leases of the dead.
+const CROWD_MAX: Duration = Duration::from_secs(60);
 
 /// What is due.
 #[derive(Debug, Default)]
@@ -28,19 +36,39 @@ struct Inner {
     lessor: Lessor,
     /// When who polls will look again.
     next_look: Option<Moment>,
+    /// When this leadership began, and when a client last had to wait in line to be let in.
+    since: Moment,
+    crowded: Option<Moment>,
+}
+
+impl Inner {
+    /// Whether those whose time is over may be in a line that this node makes them wait in. After a restart everybody comes
+    /// back at once, and whoever is let in last must not have lost for it.
+    fn is_crowded(&self, now: Moment) -> bool {
+        now.since(self.since) < CROWD_MAX && self.crowded.is_some_and(|at| now.since(at) < CROWD_GONE)
+    }
 }
 
 impl Default for Leases {
     fn default() -> Self {
         let lessor = Lessor::new(LessorConfig::default());
-        Self { inner: Mutex::new(Inner { lessor, next_look: None }), sooner: Notify::new() }
+        Self {
+            inner: Mutex::new(Inner { lessor, next_look: None, since: Moment(0), crowded: None }),
+            sooner: Notify::new(),
+        }
     }
 }
 
 impl Leases {
     /// This node leads from now on: every lease gets a full TTL.
     pub(crate) fn take_up(&self, state: &State, now: Moment) {
+        self.inner.lock().since = now;
         self.with(|lessor| lessor.take_up(state, now));
+    }
+
+    /// A client has to wait in line.
+    pub(crate) fn crowded(&self, now: Moment) {
+        self.inner.lock().crowded = Some(now);
     }
 
     /// It no longer does.
@@ -73,7 +101,9 @@ impl Leases {
 
     /// What is due now.
     pub(crate) fn poll(&self, now: Moment) -> Due {
-        let lessor = &mut self.inner.lock().lessor;
+        let mut inner = self.inner.lock();
+        let is_crowded = inner.is_crowded(now);
+        let lessor = &mut inner.lessor;
         let mut batches = |poll: fn(&mut Lessor, Moment) -> Vec<(LeaseId, u64)>| {
             let mut batches = Vec::new();
             loop {
@@ -86,14 +116,15 @@ impl Leases {
         Due {
             suspect: batches(Lessor::poll_suspect),
             alive: batches(Lessor::poll_alive),
-            expired: batches(Lessor::poll_expired),
+            expired: if is_crowded { Vec::new() } else { batches(Lessor::poll_expired) },
         }
     }
 
     /// When to poll again, no later than `latest`; [`sooner`](Self::sooner) resolves if that changes.
-    pub(crate) fn next_look(&self, latest: Moment) -> Moment {
+    pub(crate) fn next_look(&self, now: Moment, latest: Moment) -> Moment {
         let mut inner = self.inner.lock();
-        let next = inner.lessor.poll_timeout().map_or(latest, |next| next.min(latest));
+        let due = inner.lessor.poll_timeout().filter(|_| !inner.is_crowded(now));
+        let next = due.map_or(latest, |due| due.min(latest));
         inner.next_look = Some(next);
         next
     }

@@ -76,9 +76,9 @@ impl ClientPlane {
 
 async fn run(shared: Shared, started: oneshot::Sender<Result<SocketAddr, NodeError>>) {
     let Shared { config, identity, engine, book, registry, telemetry, mut draining } = shared;
-    let bound = quic::bind(&config.node, &config.clients, &identity)
-        .and_then(|endpoint| Ok((endpoint.local_addr()?, endpoint)));
-    let (address, endpoint) = match bound {
+    let bound =
+        quic::bind(&config.node, &config.clients, &identity).and_then(|door| Ok((door.endpoint.local_addr()?, door)));
+    let (address, door) = match bound {
         Ok(bound) => bound,
         Err(source) => {
             let error = NodeError::Listen { what: "clients", address: config.node.listen, source };
@@ -106,11 +106,11 @@ async fn run(shared: Shared, started: oneshot::Sender<Result<SocketAddr, NodeErr
         draining: draining.clone(),
         complaints: session::Complaints::default(),
     });
-    tokio::spawn(session::accept(plane, endpoint.clone()));
+    tokio::spawn(session::accept(plane, door.clone()));
     drop(started.send(Ok(address)));
     // The sender lives as long as the node; a node that was dropped is going down too.
     let _ = draining.wait_for(|draining| *draining).await;
-    drain(&engine, &registry, &endpoint, drain_timeout).await;
+    drain(&engine, &registry, &door.endpoint, drain_timeout).await;
 }
 
 /// Ends every conversation in good order: what is new is refused (the connections see to it themselves), what is under

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hither_protocol::limits::DATAGRAM_BYTES_MAX;
+use hither_protocol::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_SEARCH_BYTES_MAX, DATAGRAM_STEP_BYTES};
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 
@@ -22,8 +22,8 @@ const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// What may be on its way to one client: a client that does not read costs no more than this.
 const SEND_WINDOW_BYTES: u64 = 4 << 20;
-/// Handshakes that may be under way at once.
-const INCOMING_MAX: usize = 1_024;
+/// Clients that may wait for their handshakes to be taken up: about as many as can be in the time for which one waits.
+const INCOMING_MAX: usize = 4_096;
 /// What one client may send before its handshake is taken up.
 const INCOMING_BUFFER_BYTES: u64 = 64 * 1024;
 /// What all of them may.
@@ -42,14 +42,28 @@ pub(super) fn endpoint_config(keys: &EndpointKeys) -> io::Result<EndpointConfig>
     Ok(config)
 }
 
-pub(super) fn server_config(
+/// For clients anywhere, and for those on this machine.
+pub(super) fn server_configs(
     clients: &ClientsConfig,
     tls: Arc<dyn quinn_proto::crypto::ServerConfig>,
-) -> io::Result<ServerConfig> {
+) -> io::Result<[ServerConfig; 2]> {
+    let mut far = ServerConfig::with_crypto(tls);
+    far.max_incoming(INCOMING_MAX)
+        .incoming_buffer_size(INCOMING_BUFFER_BYTES)
+        .incoming_buffer_size_total(INCOMING_BUFFERS_BYTES);
+    let mut near = far.clone();
+    let mut loopback = transport(clients)?;
+    loopback.initial_mtu(DATAGRAM_BYTES_MAX);
+    near.transport_config(Arc::new(loopback));
+    far.transport_config(Arc::new(transport(clients)?));
+    Ok([far, near])
+}
+
+fn transport(clients: &ClientsConfig) -> io::Result<TransportConfig> {
     let mut transport = TransportConfig::default();
     let idle = IdleTimeout::try_from(clients.idle_timeout).map_err(io::Error::other)?;
     let mut discovery = MtuDiscoveryConfig::default();
-    discovery.upper_bound(DATAGRAM_BYTES_MAX);
+    discovery.upper_bound(DATAGRAM_SEARCH_BYTES_MAX).minimum_change(DATAGRAM_STEP_BYTES);
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
@@ -59,11 +73,5 @@ pub(super) fn server_config(
         .datagram_receive_buffer_size(None)
         .mtu_discovery_config(Some(discovery))
         .max_idle_timeout(Some(idle));
-    let mut config = ServerConfig::with_crypto(tls);
-    config
-        .transport_config(Arc::new(transport))
-        .max_incoming(INCOMING_MAX)
-        .incoming_buffer_size(INCOMING_BUFFER_BYTES)
-        .incoming_buffer_size_total(INCOMING_BUFFERS_BYTES);
-    Ok(config)
+    Ok(transport)
 }

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use hither_protocol::ALPN_ENROLL;
 use hither_protocol::error::CloseCode;
+use quinn::Incoming;
 use quinn::crypto::rustls::HandshakeData;
-use quinn::{Endpoint, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use super::{Plane, enrol, greeting};
+use crate::quic::Door;
 
 /// Connections beyond the limit that are told why they are closed; further ones are refused without a word.
 const TOLD_MAX: usize = 256;
@@ -24,34 +25,38 @@ const VALIDATED_MAX: usize = 128;
 const WAIT_MAX: Duration = Duration::from_secs(4);
 
 /// Takes connections in until the endpoint is closed.
-pub(crate) async fn accept(plane: Arc<Plane>, endpoint: Endpoint) {
+pub(crate) async fn accept(plane: Arc<Plane>, door: Door) {
     let unvalidated = Arc::new(Semaphore::new(UNVALIDATED_MAX));
     let validated = Arc::new(Semaphore::new(VALIDATED_MAX));
     // As many at most as the endpoint holds for us before it refuses more.
     let mut line: VecDeque<(Instant, Incoming)> = VecDeque::new();
     loop {
+        if !line.is_empty() {
+            let engine = &plane.service.engine;
+            engine.machine().leases.crowded(engine.now());
+        }
         let incoming = tokio::select! {
-            incoming = endpoint.accept() => incoming,
+            incoming = door.endpoint.accept() => incoming,
             Ok(underway) = Arc::clone(&validated).acquire_owned(), if !line.is_empty() => {
                 while let Some((since, incoming)) = line.pop_front() {
                     if since.elapsed() > WAIT_MAX {
                         incoming.ignore();
                         continue;
                     }
-                    tokio::spawn(serve(Arc::clone(&plane), incoming, underway));
+                    tokio::spawn(serve(Arc::clone(&plane), door.clone(), incoming, underway));
                     break;
                 }
                 continue;
             }
         };
         let Some(incoming) = incoming else { return };
-        if endpoint.open_connections() >= plane.clients.connections_max + TOLD_MAX {
+        if door.endpoint.open_connections() >= plane.clients.connections_max + TOLD_MAX {
             incoming.refuse();
             continue;
         }
         if incoming.may_retry() {
             match Arc::clone(&unvalidated).try_acquire_owned() {
-                Ok(underway) => drop(tokio::spawn(serve(Arc::clone(&plane), incoming, underway))),
+                Ok(underway) => drop(tokio::spawn(serve(Arc::clone(&plane), door.clone(), incoming, underway))),
                 // Costs a round trip, and keeps those who lie about where they are from costing a handshake.
                 Err(_) => drop(incoming.retry()),
             }
@@ -62,9 +67,10 @@ pub(crate) async fn accept(plane: Arc<Plane>, endpoint: Endpoint) {
 }
 
 /// `underway` is held as long as the handshake takes.
-async fn serve(plane: Arc<Plane>, incoming: Incoming, underway: OwnedSemaphorePermit) {
+async fn serve(plane: Arc<Plane>, door: Door, incoming: Incoming, underway: OwnedSemaphorePermit) {
     let remote = incoming.remote_address();
-    let Ok(connecting) = incoming.accept() else { return };
+    let Ok(connecting) = door.let_in(incoming) else { return };
+    drop(door);
     let quic = match timeout(plane.clients.handshake_timeout, connecting).await {
         Ok(Ok(quic)) => quic,
         Ok(Err(error)) => return plane.complaints.log(remote, &format_args!("the handshake failed: {error}")),
