@@ -149,3 +149,55 @@ impl Leases {
 
 /// Whether this node may act on its leadership: a majority followed it within the time in which it elects nobody else.
 pub(crate) type Confirmed = Arc<dyn Fn() -> bool + Send + Sync>;
+
+#[cfg(test)]
+mod tests {
+    use hither_protocol::message::LeaseKind;
+    use hither_protocol::{Namespace, UnixMillis};
+    use hither_state::{Action, Command, Position, StateLimits};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A leader since `START` of one lease of ten seconds.
+    fn leases() -> Leases {
+        let mut state = State::new(StateLimits { state_bytes_max: 1 << 30, leases_max: 1 << 20 });
+        let action = Action::LeaseGrant { ttl_ms: 10_000, kind: LeaseKind::Ttl };
+        let (namespace, principal) = (Namespace::default(), "alice".to_owned());
+        let command = Command { namespace, principal, retry: None, at: UnixMillis(0), action };
+        state.apply(Position { index: 1, offset: 0 }, &command).outcome.expect("there is room for a lease");
+        let leases = Leases::default();
+        leases.take_up(&state, START);
+        leases
+    }
+
+    const START: Moment = Moment(1_000_000_000_000);
+
+    /// When the lease ends, if clients wait in line until `crowded` after the start.
+    fn ends(crowded: Duration) -> Duration {
+        let leases = leases();
+        let mut now = START;
+        while leases.poll(now).expired.is_empty() {
+            if now.since(START) < crowded {
+                leases.crowded(now);
+            }
+            assert!(leases.next_look(now, now + SECOND / 4) >= now);
+            now = now + SECOND / 4;
+            assert!(now.since(START) < 200 * SECOND, "it never ends");
+        }
+        now.since(START)
+    }
+
+    #[test]
+    fn no_lease_ends_while_clients_wait_to_be_let_in_nor_before_those_turned_away_can_be_back() {
+        assert!(ends(Duration::ZERO) <= 11 * SECOND);
+        assert!(ends(20 * SECOND) >= 29 * SECOND);
+        assert!(ends(20 * SECOND) <= 31 * SECOND);
+    }
+
+    #[test]
+    fn who_keeps_coming_keeps_no_lease_of_the_dead() {
+        assert!(ends(150 * SECOND) <= 61 * SECOND);
+    }
+}
