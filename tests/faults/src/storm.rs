@@ -87,16 +87,19 @@ pub async fn run(clients: usize, holders: usize) -> anyhow::Result<Figures> {
     let start = Instant::now();
     let mut figures = Figures { clients, leases: holders, ..Figures::default() };
     let mut missing: Vec<usize> = (0..clients).collect();
-    let (mut second, mut in_second) = (0, 0);
+    let (mut second, mut in_second, mut holders_in_second) = (0, 0, 0);
     while !missing.is_empty() {
         let count = missing.len();
+        let missing_holders = |missing: &[usize]| missing.partition_point(|&number| number < holders);
+        let holders_before = missing_holders(&missing);
         missing.retain(|&number| connected[number].0.metrics().connects <= before[number]);
         let elapsed = start.elapsed();
         if elapsed.as_secs() > second {
-            println!("{second:3} s: {in_second} greeted, {} missing", missing.len());
-            (second, in_second) = (elapsed.as_secs(), 0);
+            println!("{second:3} s: {in_second} greeted, {holders_in_second} of them hold a lease; {count} missing");
+            (second, in_second, holders_in_second) = (elapsed.as_secs(), 0, 0);
         }
         in_second += count - missing.len();
+        holders_in_second += holders_before - missing_holders(&missing);
         figures.per_second_max = figures.per_second_max.max(in_second);
         if figures.most_back.is_zero() && missing.len() * 20 <= clients {
             figures.most_back = elapsed;
