@@ -2,6 +2,7 @@
 
 mod quiet;
 mod socket;
+mod tickets;
 mod tls;
 mod transport;
 

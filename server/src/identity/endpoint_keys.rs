@@ -1,5 +1,5 @@
 //! Keys that must outlive the process: with them a restarted node can tell clients of before that their connections are
-//! gone, in one packet; without them they would wait for the idle timeout.
+//! gone, in one packet, and take them back without a signature; without them they would wait for the idle timeout.
 
 use std::fmt;
 
@@ -36,6 +36,11 @@ impl EndpointKeys {
     /// Signs stateless resets.
     pub(crate) fn reset(&self) -> ring::hmac::Key {
         ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &*self.reset)
+    }
+
+    /// What the keys of session tickets are derived from.
+    pub(crate) fn tickets(&self) -> ring::hkdf::Prk {
+        ring::hkdf::Salt::new(ring::hkdf::HKDF_SHA256, b"hither session tickets").extract(&*self.reset)
     }
 
     /// Marks the connection ids that this node gave out.

@@ -8,14 +8,11 @@ use std::sync::Arc;
 use hither_protocol::{ALPN_CLIENT, ALPN_ENROLL};
 use quinn_proto::crypto::rustls::QuicServerConfig;
 use rustls::RootCertStore;
-use rustls::server::{ServerSessionMemoryCache, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 
 use super::quiet::Quiet;
+use super::tickets::Tickets;
 use crate::identity::Identity;
-
-/// Sessions that can be resumed, so that ten thousand clients who come back do not cost ten thousand signatures. Who
-/// they are is checked again each time.
-const RESUMABLE: usize = 20_480;
 
 pub(super) fn server_config(
     identity: &Identity,
@@ -30,8 +27,111 @@ pub(super) fn server_config(
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(identity.server_certificate());
     config.alpn_protocols = vec![ALPN_CLIENT.to_vec(), ALPN_ENROLL.to_vec()];
-    config.session_storage = ServerSessionMemoryCache::new(RESUMABLE);
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.ticketer = Arc::new(Tickets::new(identity.endpoint_keys().tickets()));
     // What is sent before the handshake ends can be replayed by anyone.
     config.max_early_data_size = 0;
     Ok(Arc::new(Quiet(Arc::new(QuicServerConfig::try_from(config)?))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use hither_protocol::SERVER_NAME;
+    use quinn::crypto::rustls::QuicClientConfig;
+    use rustls::DigitallySignedStruct;
+    use rustls::SignatureScheme;
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+
+    use super::*;
+    use crate::config::{ClientsConfig, Config};
+    use crate::identity::initialise;
+    use crate::quic::transport;
+
+    /// Believes everything, and counts how often it was asked: a session that is resumed shows no certificate.
+    #[derive(Debug, Default)]
+    struct Asked(AtomicUsize);
+
+    impl ServerCertVerifier for Asked {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, rustls::Error> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            super::super::provider().signature_verification_algorithms.supported_schemes()
+        }
+    }
+
+    /// A server of this identity; its clients' certificates come back as it sees them.
+    fn serve(identity: &Identity, clients: &ClientsConfig) -> (quinn::Endpoint, SocketAddr) {
+        let tls = server_config(identity).expect("a configuration");
+        let [far, _] = transport::server_configs(clients, tls).expect("a configuration");
+        let endpoint = quinn::Endpoint::server(far, (Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
+        let address = endpoint.local_addr().expect("an address");
+        (endpoint, address)
+    }
+
+    #[tokio::test]
+    async fn a_client_comes_back_to_a_server_that_was_restarted_without_a_certificate_and_is_known() {
+        let data = tempfile::tempdir().expect("a directory");
+        let identity = initialise(data.path()).expect("is made");
+        let admin = identity.admin().expect("reads");
+        let asked = Arc::new(Asked::default());
+        let mut tls = rustls::ClientConfig::builder_with_provider(super::super::provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("TLS 1.3")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(&asked) as Arc<dyn ServerCertVerifier>)
+            .with_client_auth_cert(
+                vec![CertificateDer::from(admin.certificate.to_vec())],
+                PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(admin.key.to_vec())),
+            )
+            .expect("an identity");
+        tls.alpn_protocols = vec![ALPN_CLIENT.to_vec()];
+        let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("a cipher suite")));
+        let client = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
+        let clients = Config::default().clients;
+        for _process in 0..3 {
+            let (server, address) = serve(&identity, &clients);
+            let connecting = client.connect_with(config.clone(), address, SERVER_NAME).expect("is dialed");
+            let incoming = server.accept().await.expect("is dialed");
+            let (here, there) = tokio::join!(connecting, incoming);
+            let (here, there) = (here.expect("connects"), there.expect("connects"));
+            let chain = there.peer_identity().expect("shown").downcast::<Vec<CertificateDer<'static>>>().expect("TLS");
+            assert_eq!(chain.first().map(|shown| &shown[..]), Some(&admin.certificate[..]));
+            // The tickets come before whatever is sent after the handshake.
+            there.open_uni().await.expect("a stream").finish().expect("is open");
+            here.accept_uni().await.expect("the stream");
+            assert_eq!(asked.0.load(Ordering::Relaxed), 1, "a certificate was shown again");
+        }
+    }
 }

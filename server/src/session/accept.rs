@@ -55,10 +55,12 @@ pub(crate) async fn accept(plane: Arc<Plane>, door: Door) {
             continue;
         }
         if incoming.may_retry() {
-            match Arc::clone(&unvalidated).try_acquire_owned() {
-                Ok(underway) => drop(tokio::spawn(serve(Arc::clone(&plane), door.clone(), incoming, underway))),
+            // Nobody goes past those who wait in line.
+            let underway = Arc::clone(&unvalidated).try_acquire_owned().ok().filter(|_| line.is_empty());
+            match underway {
+                Some(underway) => drop(tokio::spawn(serve(Arc::clone(&plane), door.clone(), incoming, underway))),
                 // Costs a round trip, and keeps those who lie about where they are from costing a handshake.
-                Err(_) => drop(incoming.retry()),
+                None => drop(incoming.retry()),
             }
         } else {
             line.push_back((Instant::now(), incoming));
