@@ -1,7 +1,7 @@
 """Drives the SDK benchmarks and writes docs/bench-sdk.md. Started by `scripts/bench-sdk`, which installs what is needed.
 
 Every measurement has a fresh server on an empty directory. The systems take turns, and each figure is the median of the
-rounds.
+rounds, but for processor time.
 """
 
 import argparse
@@ -23,7 +23,7 @@ parser.add_argument("--bench", type=Path, required=True, help="the program hithe
 parser.add_argument("--python", type=Path, required=True, help="an interpreter with hither and aetcd")
 parser.add_argument("--node", type=Path, required=True, help="a project with hither and etcd3")
 parser.add_argument("--out", type=Path, default=Path("docs/bench-sdk.md"))
-parser.add_argument("--rounds", type=int, default=3)
+parser.add_argument("--rounds", type=int, default=5)
 args = parser.parse_args()
 
 Figures = dict[str, float]
@@ -101,8 +101,9 @@ def measured(command: list[str]) -> Figures:
     return figures
 
 
-def median(runs: list[Figures]) -> Figures:
-    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+def typical(runs: list[Figures]) -> Figures:
+    """Medians; of processor time the least, for whatever else the machine does only adds to it."""
+    return {name: (min if name.startswith("CPU") else statistics.median)([run[name] for run in runs]) for name in runs[0]}
 
 
 def beside(command: Callable[..., list[str]]) -> tuple[Figures, Figures]:
@@ -113,7 +114,7 @@ def beside(command: Callable[..., list[str]]) -> tuple[Figures, Figures]:
             ours.append(measured(command("hither", url)))
         with etcd() as address:
             theirs.append(measured(command("etcd", address)))
-    return median(ours), median(theirs)
+    return typical(ours), typical(theirs)
 
 
 def loop_delay() -> Figures:
@@ -129,7 +130,7 @@ def loop_delay() -> Figures:
             subprocess.run(python("steady", url, "5000"), check=True, timeout=60)
             runs.append(json.loads(watcher.communicate(timeout=60)[0]))
             print("node live", runs[-1], flush=True)
-    return median(runs)
+    return typical(runs)
 
 
 def finding(command: Callable[..., list[str]]) -> Figures:
@@ -201,7 +202,7 @@ page = [
     f" Python {platform.python_version()}.",
     "",
     f"Every run has a fresh server on an empty directory, which shares the cores with the client. Figures beside etcd's are"
-    f" medians of {args.rounds} rounds taken in turns. Calls: 256 under way at all times for 3 s, values of 256 bytes, puts"
+    f" medians of {args.rounds} rounds taken in turns, and of processor time the least of them. Calls: 256 under way at all times for 3 s, values of 256 bytes, puts"
     " acknowledged after fdatasync, reads linearizable. Events: 100 watchers of one key in one client, 1,000 writes by the"
     " same client; identical watches of a client share a stream, unless they are told not to (\"a stream each\"). Hither encrypts, etcd is spoken to in plain HTTP/2.",
     "",
