@@ -202,7 +202,8 @@ page = [
     f" Python {platform.python_version()}.",
     "",
     f"Every run has a fresh server on an empty directory, which shares the cores with the client. Figures beside etcd's are"
-    f" medians of {args.rounds} rounds taken in turns, and of processor time the least of them. Calls: 256 under way at all times for 3 s, values of 256 bytes, puts"
+    f" medians of {args.rounds} rounds taken in turns, and of processor time the least of"
+    " them. Calls: 256 under way at all times for 3 s, values of 256 bytes, puts"
     " acknowledged after fdatasync, reads linearizable. Events: 100 watchers of one key in one client, 1,000 writes by the"
     " same client; identical watches of a client share a stream, unless they are told not to (\"a stream each\"). Hither encrypts, etcd is spoken to in plain HTTP/2.",
     "",
