@@ -21,7 +21,7 @@ pub struct Options {
     pub cluster: Option<ClusterId>,
     /// The software's name and version, for the server's logs.
     pub agent: String,
-    /// How long connecting may take in all, and each attempt to reach one server. Default 5 s.
+    /// How long connecting may take in all, and, up to 5 s, each attempt to reach one server. Default 5 s.
     pub connect_timeout: Duration,
     /// How long a call may take in all: waiting for a connection, sending, retrying, answering. Default 5 s.
     pub request_timeout: Duration,
