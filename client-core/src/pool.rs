@@ -67,7 +67,8 @@ impl ServerPool {
         busy.extend(left);
         let leader = self.leader.take().filter(|leader| !busy.contains(leader));
         let picked = leader.or_else(|| self.untried(&busy, random)).or_else(|| {
-            self.tried.clear();
+            // Another round; those that are being tried are tried in it.
+            self.tried = dialing.iter().map(|&endpoint| endpoint.clone()).collect();
             self.untried(&busy, random).or_else(|| self.untried(dialing, random))
         })?;
         self.tried.insert(picked.clone());

@@ -140,14 +140,34 @@ fn a_silent_server_is_noticed_after_three_beats_and_replaced_before_it_is_left()
 
 #[test]
 fn a_server_that_does_not_answer_is_asked_once_at_a_time_and_anew_after_five_seconds() {
-    let mut world = World::new(Options { connect_timeout: 60 * SECOND, ..options(1) });
-    world.sleep(4_900 * MS);
-    let asked: Vec<_> = world.dialed.iter().map(|(link, _)| *link).collect();
-    assert_eq!(asked.len(), 1, "it is asked beside itself");
-    world.sleep(1_200 * MS);
-    assert_eq!(world.hung_up, [(asked[0], CloseCode::Moved)]);
-    assert!(world.dialed.iter().any(|(link, _)| *link != asked[0]), "it is not asked anew");
-    assert!(world.signal().is_none(), "a minute is not over");
+    for servers in [1, 2, 3] {
+        let mut world = World::new(Options { connect_timeout: 60 * SECOND, ..options(servers) });
+        world.sleep(4_900 * MS);
+        assert_eq!(world.dialed.len(), usize::from(servers));
+        assert!(world.hung_up.is_empty(), "one of {servers} is asked beside itself");
+        let (first, _) = world.dialed[0];
+        world.sleep(2_000 * MS);
+        assert!(world.hung_up.contains(&(first, CloseCode::Moved)));
+        assert!(world.dialed.iter().any(|(link, _)| *link > first), "it is not asked anew");
+        assert!(world.signal().is_none(), "a minute is not over");
+    }
+}
+
+#[test]
+fn a_server_that_refuses_is_asked_less_and_less_often_while_another_is_silent() {
+    let mut world = World::new(Options { connect_timeout: 60 * SECOND, ..options(2) });
+    let (_, refusing) = world.dialed[0].clone();
+    let mut refused = 0;
+    for _ in 0..480 {
+        while let Some((link, _)) = world.dialed.iter().find(|(_, endpoint)| *endpoint == refusing).cloned() {
+            world.dialed.retain(|(dialed, _)| *dialed != link);
+            world.lose(link);
+            refused += 1;
+            assert!(refused < 30, "it is asked at once, again and again");
+        }
+        world.sleep(10 * MS);
+    }
+    assert!(refused > 3, "it is asked again");
 }
 
 #[test]

@@ -162,19 +162,19 @@ impl Core {
     }
 
     fn dial_one(&mut self, now: Moment) {
-        let attempts: Vec<LinkId> = self.links.iter().filter(|(_, link)| !link.is_open()).map(|(id, _)| *id).collect();
-        if attempts.len() >= DIALS_MAX {
-            // The one that has had the longest time is given up.
-            self.hang_up(attempts[0], CloseCode::Moved);
-        }
+        let attempts = self.links.iter().filter(|(_, link)| !link.is_open());
+        let dialing: BTreeSet<&Endpoint> = attempts.clone().map(|(_, link)| &link.endpoint).collect();
+        let oldest = attempts.map(|(id, _)| *id).next().filter(|_| dialing.len() >= DIALS_MAX);
         let leaving = self.active.and_then(|id| self.links.get(&id)).filter(|link| link.leaving);
         let leaving = leaving.map(|link| &link.endpoint);
-        let dialing: BTreeSet<&Endpoint> =
-            self.links.values().filter(|link| !link.is_open()).map(|link| &link.endpoint).collect();
         let Some(endpoint) = self.pool.pick(&dialing, leaving, &mut self.random) else {
             self.dial_at = None;
             return;
         };
+        if let Some(oldest) = oldest {
+            // It has had the longest time.
+            self.hang_up(oldest, CloseCode::Moved);
+        }
         let id = LinkId(self.next_link);
         self.next_link += 1;
         self.links.insert(id, Link::new(endpoint.clone(), now, now + self.options.connect_timeout.min(ATTEMPT_MAX)));
