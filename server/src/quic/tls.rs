@@ -41,57 +41,34 @@ mod tests {
 
     use hither_protocol::SERVER_NAME;
     use quinn::crypto::rustls::QuicClientConfig;
-    use rustls::DigitallySignedStruct;
     use rustls::SignatureScheme;
-    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+    use rustls::client::ResolvesClientCert;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+    use rustls::sign::CertifiedKey;
 
+    use super::super::{provider, transport};
     use super::*;
     use crate::config::{ClientsConfig, Config};
     use crate::identity::initialise;
-    use crate::quic::transport;
 
-    /// Believes everything, and counts how often it was asked: a session that is resumed shows no certificate.
-    #[derive(Debug, Default)]
-    struct Asked(AtomicUsize);
+    /// A client's certificate, and how often it was asked for.
+    #[derive(Debug)]
+    struct Shown {
+        certificate: Arc<CertifiedKey>,
+        times: AtomicUsize,
+    }
 
-    impl ServerCertVerifier for Asked {
-        fn verify_server_cert(
-            &self,
-            _: &CertificateDer<'_>,
-            _: &[CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: UnixTime,
-        ) -> Result<ServerCertVerified, rustls::Error> {
-            self.0.fetch_add(1, Ordering::Relaxed);
-            Ok(ServerCertVerified::assertion())
+    impl ResolvesClientCert for Shown {
+        fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+            self.times.fetch_add(1, Ordering::Relaxed);
+            Some(Arc::clone(&self.certificate))
         }
 
-        fn verify_tls12_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, rustls::Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, rustls::Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            super::super::provider().signature_verification_algorithms.supported_schemes()
+        fn has_certs(&self) -> bool {
+            true
         }
     }
 
-    /// A server of this identity; its clients' certificates come back as it sees them.
     fn serve(identity: &Identity, clients: &ClientsConfig) -> (quinn::Endpoint, SocketAddr) {
         let tls = server_config(identity).expect("a configuration");
         let [far, _] = transport::server_configs(clients, tls).expect("a configuration");
@@ -101,21 +78,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_comes_back_to_a_server_that_was_restarted_without_a_certificate_and_is_known() {
+    async fn a_client_comes_back_to_a_server_that_was_restarted_without_its_certificate_and_is_known() {
         let data = tempfile::tempdir().expect("a directory");
         let identity = initialise(data.path()).expect("is made");
         let admin = identity.admin().expect("reads");
-        let asked = Arc::new(Asked::default());
-        let mut tls = rustls::ClientConfig::builder_with_provider(super::super::provider())
+        let chain = vec![CertificateDer::from(admin.certificate.to_vec())];
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(admin.key.to_vec()));
+        let certificate = Arc::new(CertifiedKey::from_der(chain, key, &provider()).expect("an identity"));
+        let shown = Arc::new(Shown { certificate, times: AtomicUsize::new(0) });
+        let mut roots = RootCertStore::empty();
+        roots.add(identity.authority().ca_der().clone()).expect("a CA");
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect("TLS 1.3")
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::clone(&asked) as Arc<dyn ServerCertVerifier>)
-            .with_client_auth_cert(
-                vec![CertificateDer::from(admin.certificate.to_vec())],
-                PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(admin.key.to_vec())),
-            )
-            .expect("an identity");
+            .with_root_certificates(roots)
+            .with_client_cert_resolver(Arc::clone(&shown) as Arc<dyn ResolvesClientCert>);
         tls.alpn_protocols = vec![ALPN_CLIENT.to_vec()];
         let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("a cipher suite")));
         let client = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
@@ -127,11 +104,11 @@ mod tests {
             let (here, there) = tokio::join!(connecting, incoming);
             let (here, there) = (here.expect("connects"), there.expect("connects"));
             let chain = there.peer_identity().expect("shown").downcast::<Vec<CertificateDer<'static>>>().expect("TLS");
-            assert_eq!(chain.first().map(|shown| &shown[..]), Some(&admin.certificate[..]));
+            assert_eq!(chain.first().map(|certificate| &certificate[..]), Some(&admin.certificate[..]));
             // The tickets come before whatever is sent after the handshake.
             there.open_uni().await.expect("a stream").finish().expect("is open");
             here.accept_uni().await.expect("the stream");
-            assert_eq!(asked.0.load(Ordering::Relaxed), 1, "a certificate was shown again");
+            assert_eq!(shown.times.load(Ordering::Relaxed), 1, "the certificate was shown again");
         }
     }
 }
