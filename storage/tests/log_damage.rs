@@ -8,25 +8,41 @@ use std::path::{Path, PathBuf};
 
 use common::*;
 use hither_state::device::{LogDevice, LogItem, LogRecord};
-use hither_storage::{DataDir, StorageError};
+use hither_storage::{DataDir, FileLog, StorageError};
 use tempfile::TempDir;
 
 const RECORDS: u64 = 400;
 
-/// A directory whose process was killed after it acknowledged `RECORDS` records.
+/// A directory whose process was killed.
 struct Killed {
     directory: TempDir,
     image: PathBuf,
 }
 
 impl Killed {
+    /// It had acknowledged `RECORDS` records.
     fn new() -> Self {
+        Self::after(|log, _| append_each(log, 1..=RECORDS, true)).0
+    }
+
+    /// It had done this with a new log, in this directory.
+    fn after<T>(work: impl FnOnce(&mut FileLog, &Path) -> T) -> (Self, T) {
         let directory = tempfile::tempdir().unwrap();
         let (live, image) = (directory.path().join("live"), directory.path().join("image"));
         let (mut log, _state) = create(&live);
-        append_each(&mut log, 1..=RECORDS, true);
+        let worked = work(&mut log, &live);
         crash_image(&live, &image);
-        Self { directory, image }
+        (Self { directory, image }, worked)
+    }
+
+    /// 20 records were acknowledged, up to this byte, and three more were written.
+    fn behind() -> (Self, u64) {
+        Self::after(|log, live| {
+            append_each(log, 1..=20, true);
+            let acknowledged = written(&segment(live));
+            append_each(log, 21..=23, false);
+            acknowledged
+        })
     }
 
     fn copy(&self, name: &str) -> PathBuf {
@@ -129,47 +145,39 @@ fn a_flip_is_noticed_wherever_something_was_written() {
 
 #[test]
 fn a_vote_that_vanished_is_damage() {
-    let directory = tempfile::tempdir().unwrap();
-    let (live, image) = (directory.path().join("live"), directory.path().join("image"));
-    let (mut log, _state) = create(&live);
-    append_each(&mut log, 1..=10, true);
-    let before = written(&segment(&live));
-    log.write(&[LogItem::Vote("me".into())], true).unwrap();
-    crash_image(&live, &image);
-    clear(&segment(&image), before);
-    assert_refused(&image);
+    let (killed, before) = Killed::after(|log, live| {
+        append_each(log, 1..=10, true);
+        let before = written(&segment(live));
+        log.write(&[LogItem::Vote("me".into())], true).unwrap();
+        before
+    });
+    clear(&segment(&killed.image), before);
+    assert_refused(&killed.image);
 }
 
 /// After a loss of power the mark may be old. What the log says of itself has to do.
 #[test]
 fn damage_in_the_middle_is_noticed_with_an_old_mark() {
-    let directory = tempfile::tempdir().unwrap();
-    let (live, image) = (directory.path().join("live"), directory.path().join("image"));
-    let (mut log, _state) = create(&live);
-    let old_mark = fs::read(live.join("durable.mark")).unwrap();
-    append_each(&mut log, 1..=100, true);
-    crash_image(&live, &image);
-    fs::write(image.join("durable.mark"), &old_mark).unwrap();
-    let segment = segment(&image);
+    let (killed, old_mark) = Killed::after(|log, live| {
+        let old_mark = fs::read(live.join("durable.mark")).unwrap();
+        append_each(log, 1..=100, true);
+        old_mark
+    });
+    fs::write(killed.image.join("durable.mark"), &old_mark).unwrap();
+    let segment = segment(&killed.image);
     flip(&segment, written(&segment) / 2);
-    assert_refused(&image);
+    assert_refused(&killed.image);
 }
 
 #[test]
 fn a_crash_at_any_byte_after_the_last_acknowledgement_is_no_damage() {
-    let directory = tempfile::tempdir().unwrap();
-    let (live, image) = (directory.path().join("live"), directory.path().join("image"));
-    let (mut log, _state) = create(&live);
-    append_each(&mut log, 1..=20, true);
-    let acknowledged = written(&segment(&live));
-    append_each(&mut log, 21..=23, false);
-    crash_image(&live, &image);
-    let end = written(&segment(&image));
+    let (killed, acknowledged) = Killed::behind();
+    let image = &killed.image;
+    let end = written(&segment(image));
     assert!(end > acknowledged);
 
     for (number, length) in (acknowledged..=end).step_by(37).chain([end]).enumerate() {
-        let copy = directory.path().join("copy");
-        crash_image(&image, &copy);
+        let copy = killed.copy("copy");
         let make = if number % 2 == 0 { clear } else { cut };
         make(&segment(&copy), length);
         let (mut log, _state) = open(&copy).unwrap_or_else(|error| panic!("cut to {length} of {end}: {error}"));
@@ -183,8 +191,7 @@ fn a_crash_at_any_byte_after_the_last_acknowledgement_is_no_damage() {
     }
     for length in [acknowledged - 1, acknowledged - 100, acknowledged / 2, 1, 0] {
         for make in [clear, cut] {
-            let copy = directory.path().join("copy");
-            crash_image(&image, &copy);
+            let copy = killed.copy("copy");
             make(&segment(&copy), length);
             assert_refused(&copy);
             fs::remove_dir_all(copy).unwrap();
@@ -194,22 +201,17 @@ fn a_crash_at_any_byte_after_the_last_acknowledgement_is_no_damage() {
 
 #[test]
 fn garbage_where_nobody_was_told_of_anything_is_cut_off_and_kept() {
-    let directory = tempfile::tempdir().unwrap();
-    let (live, image) = (directory.path().join("live"), directory.path().join("image"));
-    let (mut log, _state) = create(&live);
-    append_each(&mut log, 1..=20, true);
-    let acknowledged = written(&segment(&live));
-    append_each(&mut log, 21..=23, false);
-    crash_image(&live, &image);
-    flip(&segment(&image), acknowledged + 30);
-    let torn = fs::read(segment(&image)).unwrap();
+    let (killed, acknowledged) = Killed::behind();
+    let image = &killed.image;
+    flip(&segment(image), acknowledged + 30);
+    let torn = fs::read(segment(image)).unwrap();
 
-    let (mut log, state) = open(&image).unwrap();
+    let (mut log, state) = open(image).unwrap();
     assert_eq!(log.recover().unwrap().range, Some((1, 20)));
     append_each(&mut log, 21..=40, true);
     drop((log, state));
     assert_eq!(fs::read(&files(&image.join("log.damaged-1"), "seg")[0]).unwrap(), torn, "as it was");
-    assert_eq!(indexes(&open(&image).unwrap().0), Some((1, 40)), "the old garbage is not looked at again");
+    assert_eq!(indexes(&open(image).unwrap().0), Some((1, 40)), "the old garbage is not looked at again");
     assert!(!image.join("log.damaged-2").exists());
 }
 
