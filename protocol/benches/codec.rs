@@ -1,7 +1,5 @@
 //! What the wire costs both sides for each put and each watch event: `cargo bench -p hither-protocol`.
 
-#![allow(missing_docs, reason = "a program")]
-
 use std::hint::black_box;
 
 use bytes::{Bytes, BytesMut};

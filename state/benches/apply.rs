@@ -1,7 +1,5 @@
 //! What a command costs the state, without log, disk and network: `cargo bench -p hither-state --bench apply`.
 
-#![allow(missing_docs, reason = "a program")]
-
 use std::hint::black_box;
 use std::ops::Range;
 use std::time::{Duration, Instant};

@@ -1,8 +1,6 @@
 //! What the log costs for each write, and what the disk could do without a log: `cargo bench -p hither-storage`. `TMPDIR`
 //! says on which disk; in memory it says little.
 
-#![allow(missing_docs, reason = "a program")]
-
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
