@@ -25,7 +25,12 @@ mod txn;
 mod types;
 mod watch;
 
+use mimalloc::MiMalloc;
 use pyo3::prelude::*;
+
+/// For this module alone: Python goes on with its own.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Private to the package `hither`.
 #[pymodule(gil_used = false)]
