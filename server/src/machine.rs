@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use hither_protocol::Revision;
 use hither_state::image::Meta;
 use hither_state::watch::{ConnectionId, WatchHub};
-use hither_state::{Command, Delta, Position, State, decode_batch};
+use hither_state::{Command, Delta, Position, State};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 
@@ -102,7 +102,7 @@ impl Machine {
     /// # Errors
     /// An entry does not decode: this replica is broken.
     pub(crate) fn apply(&self, entries: &[Entry]) -> io::Result<(Vec<Vec<Outcome>>, Option<Block>)> {
-        let commands = entries.iter().map(decode).collect::<io::Result<Vec<_>>>()?;
+        let commands = entries.iter().map(commands_of).collect::<io::Result<Vec<_>>>()?;
         let mut outcomes = Vec::with_capacity(entries.len());
         let mut deltas = Vec::new();
         let mut wakes = Vec::new();
@@ -134,8 +134,9 @@ impl Machine {
         if !wakes.is_empty() {
             self.wake(&wakes);
         }
-        let bytes =
-            entries.iter().map(|entry| if let Payload::Normal(of) = &entry.payload { of.0.len() as u64 } else { 0 });
+        let bytes = entries
+            .iter()
+            .map(|entry| if let Payload::Normal(of) = &entry.payload { of.encoded().len() as u64 } else { 0 });
         let block = meta.map(|meta| Block { deltas, meta, standing: self.standing(), bytes: bytes.sum() });
         Ok((outcomes, block))
     }
@@ -267,9 +268,10 @@ impl fmt::Debug for Machine {
     }
 }
 
-fn decode(entry: &Entry) -> io::Result<Vec<Command>> {
+fn commands_of(entry: &Entry) -> io::Result<Vec<Command>> {
     let Payload::Normal(commands) = &entry.payload else { return Ok(Vec::new()) };
-    decode_batch(&commands.0)
+    commands
+        .take()
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("entry {}: {error}", entry.log_id.index)))
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use hither_protocol::message::Stamp;
 use hither_protocol::{ErrorCode, NodeId, Refusal};
-use hither_state::{Command, encode_batch};
+use hither_state::Command;
 use openraft::errors::{ClientWriteError, ForwardToLeader};
 use openraft::raft::ClientWriteResult;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -97,6 +97,11 @@ impl<R: Runtime> Batcher<R> {
             while batch.commands.len() < COMMANDS_MAX && bytes < BYTES_MAX {
                 let next = first.take().or_else(|| self.refused.pop_front()).or_else(|| self.waiting.try_recv().ok());
                 let Some(proposal) = next else { break };
+                if batch.commands.is_empty() {
+                    let more = (self.waiting.len() + self.refused.len() + 1).min(COMMANDS_MAX);
+                    batch.commands.reserve_exact(more);
+                    batch.callers.reserve_exact(more);
+                }
                 let size = proposal.bytes;
                 if let Some((command, caller)) = proposal.take() {
                     bytes += size;
@@ -131,7 +136,8 @@ impl<R: Runtime> Batcher<R> {
 
     /// Hands an entry to raft; false if raft is dead.
     async fn propose(&self, Batch { commands, callers }: Batch, slot: OwnedSemaphorePermit) -> bool {
-        let payload = Commands(encode_batch(&commands));
+        let payload = Commands::proposed(commands);
+        let taken = payload.clone();
         let (node, refuse, stats) = (self.node, self.refuse.clone(), self.stats.clone());
         let standpoint = self.standpoint.clone();
         stats.entries_in_flight.fetch_add(1, Ordering::Relaxed);
@@ -154,6 +160,8 @@ impl<R: Runtime> Batcher<R> {
                 }
                 // Nobody leads, or this node cannot be sure that it still does: nothing was written.
                 Err(ClientWriteError::ForwardToLeader(_)) => {
+                    // An entry that no log has was not applied, and they are there as they were proposed.
+                    let commands = taken.take().unwrap_or_default();
                     let proposals = commands.into_iter().zip(callers);
                     let proposals = proposals.map(|(command, caller)| Proposal::put_back(command, caller));
                     // A batcher that is gone drops them, which tells their callers.

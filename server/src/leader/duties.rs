@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::select;
 use hither_protocol::{ClusterId, LeaseId, Namespace};
-use hither_state::{Action, Command, StateLimits, encode_batch};
+use hither_state::{Action, Command, StateLimits};
 use openraft::errors::ClientWriteError;
 use openraft::raft::ClientWriteResult;
 use tokio::sync::oneshot;
@@ -134,7 +134,7 @@ impl<R: Runtime> Duties<R> {
             // The leadership may be over.
             let _ = answer.send(result);
         });
-        let request = self.raft.write(Commands(encode_batch(&commands))).with_leader(self.leader).responder(answer);
+        let request = self.raft.write(Commands::proposed(commands)).with_leader(self.leader).responder(answer);
         request.await.map_err(|_| Refused::Unknown)?;
         match wait.await {
             Ok(Ok(response)) => Ok(response.data),

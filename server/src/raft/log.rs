@@ -152,7 +152,8 @@ impl<R: Runtime, D: LogDevice> Log<R, D> {
     /// handing them over would cost two wake-ups, as long together as half a write. With others to send them to, or with
     /// more on the way, it has other work.
     fn is_idle(&self, entries: &[Entry]) -> bool {
-        let bytes = |entry: &Entry| if let Payload::Normal(of) = &entry.payload { of.0.len() } else { usize::MAX };
+        let bytes =
+            |entry: &Entry| if let Payload::Normal(of) = &entry.payload { of.encoded().len() } else { usize::MAX };
         self.unwritten.load(Ordering::Acquire) == 0
             && self.is_alone.load(Ordering::Acquire)
             && self.stats.entries_in_flight.load(Ordering::Relaxed) == 1

@@ -173,7 +173,7 @@ pub(crate) fn encode_entry(entry: &Entry) -> Bytes {
     let membership;
     let (kind, body): (u8, &[u8]) = match &entry.payload {
         Payload::Blank => (KIND_BLANK, &[]),
-        Payload::Normal(commands) => (KIND_COMMANDS, &commands.0),
+        Payload::Normal(commands) => (KIND_COMMANDS, commands.encoded()),
         Payload::Membership(members) => {
             membership = members.encode();
             (KIND_MEMBERSHIP, &membership)
@@ -204,7 +204,7 @@ pub(crate) fn decode_entry(index: u64, mut record: Bytes) -> io::Result<Entry> {
     let leader_id = LeaderId { term: record.get_u64_le(), node_id: record.get_u64_le() };
     let payload = match kind {
         KIND_BLANK => Payload::Blank,
-        KIND_COMMANDS => Payload::Normal(Commands(record)),
+        KIND_COMMANDS => Payload::Normal(Commands::read(record)),
         KIND_MEMBERSHIP => Payload::Membership(Membership::decode(&record)?),
         kind => return Err(invalid(format!("entry {index} of the log is of unknown kind {kind}"))),
     };
@@ -235,7 +235,8 @@ mod tests {
         assert_eq!(StoredMembership::decode(&stored.encode()).unwrap(), stored);
         let none = StoredMembership::default();
         assert_eq!(StoredMembership::decode(&none.encode()).unwrap(), none);
-        for payload in [Payload::Blank, Payload::Normal(Commands("x".into())), Payload::Membership(membership())] {
+        for payload in [Payload::Blank, Payload::Normal(Commands::read("x".into())), Payload::Membership(membership())]
+        {
             let entry = Entry { log_id: log_id(7), payload };
             assert_eq!(decode_entry(7, encode_entry(&entry)).unwrap(), entry);
         }
@@ -243,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_bytes_on_disk_do_not_change() {
-        let entry = Entry { log_id: log_id(7), payload: Payload::Normal(Commands("x".into())) };
+        let entry = Entry { log_id: log_id(7), payload: Payload::Normal(Commands::read("x".into())) };
         assert_eq!(&encode_entry(&entry)[..], b"\x01\x01\x03\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0x");
         let vote = Vote { leader_id: LeaderId { term: 3, node_id: 2 }, committed: true };
         assert_eq!(&vote.encode()[..], [1, 3, 2, 1]);

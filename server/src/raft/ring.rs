@@ -152,7 +152,7 @@ impl Ring {
 }
 
 fn cost(entry: &Entry) -> usize {
-    let commands = if let Payload::Normal(commands) = &entry.payload { commands.0.len() } else { 0 };
+    let commands = if let Payload::Normal(commands) = &entry.payload { commands.encoded().len() } else { 0 };
     ENTRY_OVERHEAD_BYTES + commands
 }
 
@@ -166,7 +166,7 @@ mod tests {
     }
 
     fn entry(term: u64, index: u64, bytes: usize) -> Entry {
-        Entry { log_id: id(term, index), payload: Payload::Normal(Commands(vec![0; bytes].into())) }
+        Entry { log_id: id(term, index), payload: Payload::Normal(Commands::read(vec![0; bytes].into())) }
     }
 
     fn indexes(found: &Found) -> Vec<u64> {

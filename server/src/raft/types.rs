@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hither_protocol::message::Reply;
 use hither_protocol::{Refusal, Revision};
+use hither_state::{Command, DecodeError, decode_batch, encode_batch};
 use openraft::impls::{Entry as RaftEntry, EntryPayload, InlineBatch, Vote as RaftVote};
 use openraft::raft::responder::Responder;
 use openraft::{OptionalSend, RaftTypeConfig};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::Runtime;
@@ -35,13 +38,53 @@ pub(crate) type StoredMembership = openraft::StoredMembership<LeaderId, u64, Mem
 /// What a snapshot covers.
 pub(crate) type SnapshotMeta = openraft::SnapshotMeta<LeaderId, u64, Member>;
 
-/// The commands of one entry, encoded.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Commands(pub(crate) Bytes);
+/// The commands of one entry, encoded. The node that proposed them has them as they were, too, until they are applied.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Commands {
+    encoded: Bytes,
+    #[serde(skip)]
+    proposed: Option<Arc<Mutex<Option<Vec<Command>>>>>,
+}
+
+impl Commands {
+    /// To be proposed here.
+    pub(crate) fn proposed(commands: Vec<Command>) -> Self {
+        let encoded = encode_batch(&commands);
+        // Here they are applied as they are, elsewhere and after a restart as they are read.
+        debug_assert_eq!(decode_batch(&encoded).as_ref(), Ok(&commands));
+        Self { encoded, proposed: Some(Arc::new(Mutex::new(Some(commands)))) }
+    }
+
+    /// Off a disk or a wire.
+    pub(crate) const fn read(encoded: Bytes) -> Self {
+        Self { encoded, proposed: None }
+    }
+
+    pub(crate) const fn encoded(&self) -> &Bytes {
+        &self.encoded
+    }
+
+    /// Takes them; whoever asks again, or did not propose them, gets a copy that is decoded for it.
+    ///
+    /// # Errors
+    /// They do not decode: this replica must stop.
+    pub(crate) fn take(&self) -> Result<Vec<Command>, DecodeError> {
+        let proposed = self.proposed.as_ref().and_then(|proposed| proposed.lock().take());
+        proposed.map_or_else(|| decode_batch(&self.encoded), Ok)
+    }
+}
+
+impl PartialEq for Commands {
+    fn eq(&self, other: &Self) -> bool {
+        self.encoded == other.encoded
+    }
+}
+
+impl Eq for Commands {}
 
 impl fmt::Debug for Commands {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes of commands", self.0.len())
+        write!(f, "{} bytes of commands", self.encoded.len())
     }
 }
 
@@ -96,4 +139,32 @@ impl<R: Runtime> RaftTypeConfig for TypeConfig<R> {
     where
         T: OptionalSend + 'static;
     type ErrorSource = openraft::impls::BoxedErrorSource;
+}
+
+#[cfg(test)]
+mod tests {
+    use hither_protocol::{Namespace, UnixMillis};
+    use hither_state::Action;
+
+    use super::*;
+
+    #[test]
+    fn commands_are_applied_as_they_were_proposed_and_again_as_they_are_read() {
+        let action = Action::SetFloor { revision: Revision(3) };
+        let of = |principal: String| Command {
+            namespace: Namespace::system(),
+            principal,
+            retry: None,
+            at: UnixMillis(7),
+            action: action.clone(),
+        };
+        let here = Commands::proposed(vec![of("me".to_owned())]);
+        let place = here.proposed.as_ref().unwrap().lock().as_ref().unwrap().as_ptr();
+        // A log's copy shares them.
+        let first = here.clone().take().unwrap();
+        assert_eq!(first.as_ptr(), place, "they are not read again where they were proposed");
+        assert_eq!(here.take().unwrap(), first);
+        assert_eq!(Commands::read(here.encoded().clone()).take().unwrap(), first);
+        assert!(Commands::read("x".into()).take().is_err());
+    }
 }
