@@ -3,7 +3,7 @@
 //! Nothing waits for it but snapshots and shutdown. Every write is a cut: the rows of whole entries and the meta row that
 //! says which. What a crash takes is applied again from the log, which is purged only up to what is durable here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use hither_state::image::{self, Meta, Place};
 use hither_state::watch::{ChangeLog, HistoryRows};
 use hither_state::{Change, State, StateLimits};
 use openraft_rt::Instant;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::engine::{Failing, Stats};
 use crate::machine::{Block, Standing};
@@ -23,10 +23,14 @@ use crate::raft::Runtime;
 use crate::raft::record::{self, Record};
 use crate::raft::{LogId, StoredMembership};
 
+/// Bytes of commands after which what was applied is looked at, though it is not yet time to write it.
+const LOOK_BYTES: u64 = 256 << 10;
 /// Bytes of rows after which they are written without waiting for the interval.
 const WRITE_BYTES: usize = 4 << 20;
 /// Bytes written after which they are made durable: what a restart has to replay.
 const FLUSH_BYTES: usize = 16 << 20;
+/// Changes and places for which memory is kept from one write to the next.
+const ROWS_KEPT: usize = 4_096;
 /// Longest time that something written stays volatile.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -85,6 +89,18 @@ pub(crate) fn decode_standing(bytes: &[u8]) -> io::Result<Standing> {
 pub(crate) struct Persister {
     jobs: mpsc::UnboundedSender<Job>,
     stats: Arc<Stats>,
+    /// After the jobs, so that the last handle is gone when it rings.
+    bell: Bell,
+}
+
+/// Rings when a job should not wait, and when a handle is gone.
+#[derive(Clone, Debug, Default)]
+struct Bell(Arc<Notify>);
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
 }
 
 impl Persister {
@@ -98,6 +114,8 @@ impl Persister {
         failing: Failing,
     ) -> io::Result<Self> {
         let (jobs, waiting) = mpsc::unbounded_channel();
+        let bell = Bell::default();
+        let rung = bell.0.clone();
         let mut writer = Writer::<R, D> {
             device,
             interval,
@@ -110,7 +128,7 @@ impl Persister {
             unflushed_since: None,
         };
         R::thread(crate::engine::THREAD_PERSISTER, async move {
-            match writer.run(waiting).await {
+            match writer.run(waiting, &rung).await {
                 Ok(closed) => {
                     drop(writer);
                     // Whoever asked may be gone.
@@ -120,14 +138,18 @@ impl Persister {
                 Err(error) => failing.fail(format!("the state cannot be written: {error}")),
             }
         })?;
-        Ok(Self { jobs, stats })
+        Ok(Self { jobs, stats, bell })
     }
 
     /// Takes what was applied.
     pub(crate) fn push(&self, block: Block) {
-        self.stats.unpersisted_bytes.fetch_add(block.bytes, Ordering::Relaxed);
+        let bytes = block.bytes;
+        let before = self.stats.unpersisted_bytes.fetch_add(bytes, Ordering::Relaxed);
         // A persister that died has said so; the process is about to end.
         let _ = self.jobs.send(Job::Block(Box::new(block)));
+        if before / LOOK_BYTES != (before + bytes) / LOOK_BYTES {
+            self.bell.0.notify_one();
+        }
     }
 
     /// Everything applied so far is durable when it returns; it says how far that is.
@@ -158,6 +180,7 @@ impl Persister {
     async fn ask<T>(&self, job: Job, wait: oneshot::Receiver<T>) -> io::Result<T> {
         let died = || io::Error::other("the persister has stopped");
         self.jobs.send(job).map_err(|_| died())?;
+        self.bell.0.notify_one();
         wait.await.map_err(|_| died())
     }
 }
@@ -178,24 +201,13 @@ struct Writer<R: Runtime, D> {
 
 impl<R: Runtime, D: StateDevice> Writer<R, D> {
     /// Writes until there is nobody left who applies; whom to tell once the device is let go of, if somebody asked.
-    async fn run(&mut self, mut jobs: mpsc::UnboundedReceiver<Job>) -> io::Result<Option<oneshot::Sender<()>>> {
+    async fn run(
+        &mut self,
+        mut jobs: mpsc::UnboundedReceiver<Job>,
+        bell: &Notify,
+    ) -> io::Result<Option<oneshot::Sender<()>>> {
         loop {
-            let due = [
-                self.unwritten_since.map(|since| since + self.interval),
-                self.unflushed_since.map(|since| since + FLUSH_INTERVAL),
-            ];
-            let job = match due.into_iter().flatten().min() {
-                Some(due) => match R::timeout_at(due, Box::pin(jobs.recv())).await {
-                    Ok(job) => job,
-                    Err(_) => {
-                        self.write()?;
-                        self.flush_if_due()?;
-                        continue;
-                    }
-                },
-                None => jobs.recv().await,
-            };
-            match job {
+            match self.next(&mut jobs, bell).await? {
                 Some(Job::Block(block)) => {
                     self.take(*block);
                     if self.rows.bytes >= WRITE_BYTES {
@@ -224,6 +236,38 @@ impl<R: Runtime, D: StateDevice> Writer<R, D> {
         }
     }
 
+    /// The next job; none if there will be no more. What is due meanwhile is done.
+    ///
+    /// The first block after a write is waited for; from then on until the next write nothing wakes this but the time
+    /// and the bell: a wake-up for each block would cost the applier, and so all who wait for it, more than the block.
+    async fn next(&mut self, jobs: &mut mpsc::UnboundedReceiver<Job>, bell: &Notify) -> io::Result<Option<Job>> {
+        loop {
+            match jobs.try_recv() {
+                Ok(job) => return Ok(Some(job)),
+                Err(mpsc::error::TryRecvError::Disconnected) => return Ok(None),
+                Err(mpsc::error::TryRecvError::Empty) => {}
+            }
+            let flush = self.unflushed_since.map(|since| since + FLUSH_INTERVAL);
+            let write = self.unwritten_since.map(|since| since + self.interval);
+            match (write.into_iter().chain(flush).min(), write.is_some()) {
+                (None, _) => return Ok(jobs.recv().await),
+                (Some(due), _) if R::Instant::now() >= due => {
+                    self.write()?;
+                    self.flush_if_due()?;
+                }
+                (Some(due), true) => {
+                    // Whichever it is, what has come is looked at first.
+                    let _ = R::timeout_at(due, Box::pin(bell.notified())).await;
+                }
+                (Some(due), false) => {
+                    if let Ok(job) = R::timeout_at(due, Box::pin(jobs.recv())).await {
+                        return Ok(job);
+                    }
+                }
+            }
+        }
+    }
+
     fn take(&mut self, block: Block) {
         block.deltas.into_iter().for_each(|delta| self.rows.take(delta));
         let bytes = self.unwritten.as_ref().map_or(0, |(_, _, bytes)| *bytes);
@@ -235,7 +279,7 @@ impl<R: Runtime, D: StateDevice> Writer<R, D> {
         self.unwritten_since = None;
         let Some((mut meta, standing, bytes)) = self.unwritten.take() else { return Ok(()) };
         meta.opaque = encode_standing(&standing);
-        let rows = std::mem::take(&mut self.rows).into_changes();
+        let rows = self.rows.drain();
         self.device.write(&rows, &meta.encode())?;
         self.standing = standing;
         self.unflushed_bytes += rows.iter().map(cost).sum::<usize>();
@@ -281,7 +325,7 @@ impl<R: Runtime, D: StateDevice> Writer<R, D> {
 /// same place before that.
 #[derive(Default)]
 struct Rows {
-    /// None where a later one has taken its place.
+    /// None where the end of a session has overtaken it.
     changes: Vec<Option<Change>>,
     places: HashMap<Place, usize>,
     history: HistoryRows,
@@ -312,21 +356,31 @@ impl Rows {
             }
         }
         self.bytes += weight(&change);
-        let last = self.changes.len();
-        if let Some(place) = Place::of(&change)
-            && let Some(earlier) = self.places.insert(place, last)
-            && let Some(overtaken) = self.changes[earlier].take()
-        {
-            self.bytes -= weight(&overtaken);
+        if let Some(place) = Place::of(&change) {
+            match self.places.entry(place) {
+                // What lies between them is of other rows, so that it may stand where the earlier one stood.
+                hash_map::Entry::Occupied(earlier) => {
+                    if let Some(overtaken) = self.changes[*earlier.get()].replace(change) {
+                        self.bytes -= weight(&overtaken);
+                    }
+                    return;
+                }
+                hash_map::Entry::Vacant(new) => new.insert(self.changes.len()),
+            };
         }
         self.changes.push(Some(change));
     }
 
-    fn into_changes(mut self) -> Vec<RowChange> {
+    /// What is to be written; after it there is nothing.
+    fn drain(&mut self) -> Vec<RowChange> {
         let mut rows = Vec::with_capacity(self.places.len() + self.histories.len());
-        self.changes.iter().flatten().for_each(|change| image::rows_of(change, &mut rows));
+        self.changes.drain(..).flatten().for_each(|change| image::rows_of(&change, &mut rows));
         self.history.finish(&mut self.histories);
         rows.append(&mut self.histories);
+        self.places.clear();
+        self.bytes = 0;
+        self.changes.shrink_to(ROWS_KEPT);
+        self.places.shrink_to(ROWS_KEPT);
         rows
     }
 }
@@ -393,13 +447,13 @@ mod tests {
 
     #[test]
     fn a_key_is_written_once_a_round_and_as_it_was_last() {
-        let two = rows(vec![put("a", 1), put("b", 2), put("a", 3)]);
+        let mut two = rows(vec![put("a", 1), put("b", 2), put("a", 3)]);
         let once = weight(&put("a", 1)) * 2 + two.history.bytes();
         assert_eq!(two.bytes, once, "what was overtaken no longer counts");
-        let written = two.into_changes();
+        let written = two.drain();
         let mut expected = Vec::new();
-        image::rows_of(&put("b", 2), &mut expected);
         image::rows_of(&put("a", 3), &mut expected);
+        image::rows_of(&put("b", 2), &mut expected);
         assert_eq!(written[..2], expected);
         assert_eq!(spaces(&written[2..]), [(Space::History, true)], "all three revisions are in one row");
     }
@@ -408,10 +462,10 @@ mod tests {
     fn what_a_session_remembered_is_not_written_after_its_end() {
         let end = Change::Session { session: SessionId(1), record: None };
         let window = hither_protocol::limits::SESSION_WINDOW;
-        let written = rows(vec![outcome(1, 1), outcome(2, 1), end, outcome(2, 1 + window)]).into_changes();
-        assert_eq!(spaces(&written), [(Space::Session, false), (Space::Session, true)]);
+        let written = rows(vec![outcome(1, 1), outcome(2, 1), end, outcome(2, 1 + window)]).drain();
+        assert_eq!(spaces(&written), [(Space::Session, true), (Space::Session, false)]);
         let mut expected = Vec::new();
         image::rows_of(&outcome(2, 1 + window), &mut expected);
-        assert_eq!(written[1..], expected, "of outcomes that share a row the last one is written");
+        assert_eq!(written[..1], expected, "of outcomes that share a row the last one is written");
     }
 }

@@ -29,6 +29,8 @@ const IDENT_ROW: &[u8] = b"ident";
 
 /// Of the rows of a replacement, to a batch.
 const REPLACE_BATCH_BYTES: usize = 1 << 20;
+/// What a row takes in a batch beside its key and value, at most: kind, family, two lengths.
+const ROW_OVERHEAD_BYTES: usize = 16;
 
 /// The state of a node.
 pub struct RocksState {
@@ -174,7 +176,14 @@ impl StateDevice for RocksState {
     }
 
     fn write(&mut self, changes: &[RowChange], meta: &[u8]) -> io::Result<()> {
-        let mut batch = WriteBatch::default();
+        let size = |change: &RowChange| match change {
+            RowChange::Put(_, key, value) => key.len() + value.len(),
+            RowChange::Delete(_, key) => key.len(),
+            RowChange::DeleteRange(_, from, to) => from.len() + to.len(),
+        };
+        // In one piece: growing it copies it as often as it doubles.
+        let bytes = changes.iter().map(|change| ROW_OVERHEAD_BYTES + size(change)).sum();
+        let mut batch = WriteBatch::with_capacity_bytes(bytes);
         for change in changes {
             match change {
                 RowChange::Put(space, key, value) => batch.put_cf(family(&self.db, space.name()), key, value),

@@ -138,3 +138,27 @@ async fn disks_of_different_times_or_clusters_are_refused() {
     assert_eq!(engine.machine().state.read().get(&Namespace::default(), b"k1").map(|entry| entry.version.0), Some(1));
     engine.shutdown().await;
 }
+
+#[tokio::test]
+async fn the_state_on_disk_catches_up_in_its_time() {
+    let persist_interval = Duration::from_millis(20);
+    let engine = Disks::default().start(EngineConfig { persist_interval, ..config() }).await;
+    for number in 0..3 {
+        engine.propose(put(&format!("a{number}"), "1")).await.expect("is put");
+        engine.propose(put(&format!("b{number}"), "1")).await.expect("is put");
+        until("the write", || engine.stats().persisted_index == engine.stats().applied_index).await;
+    }
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_state_on_disk_catches_up_sooner_if_there_is_much() {
+    let persist_interval = Duration::from_secs(1_000);
+    let engine = Disks::default().start(EngineConfig { persist_interval, ..config() }).await;
+    let value = "v".repeat(64 << 10);
+    for number in 0..100 {
+        engine.propose(put(&format!("k{number}"), &value)).await.expect("is put");
+    }
+    until("the write", || engine.stats().persisted_index > 50).await;
+    engine.shutdown().await;
+}
