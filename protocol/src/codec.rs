@@ -137,7 +137,11 @@ pub fn encode_body<B: Serialize>(out: &mut BytesMut, body: &B) {
         }
 
         fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-            self.0.extend_from_slice(bytes);
+            // Most of what comes is a small number.
+            match bytes {
+                [byte] => self.0.put_u8(*byte),
+                _ => self.0.extend_from_slice(bytes),
+            }
             Ok(())
         }
 

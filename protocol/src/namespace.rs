@@ -57,6 +57,12 @@ impl Namespace {
         Self(SYSTEM.into())
     }
 
+    /// Whether it is the server's own.
+    #[must_use]
+    pub fn is_system(&self) -> bool {
+        &*self.0 == SYSTEM
+    }
+
     /// One that a client may choose, or the server's own, which the log holds too. The greeting, where a client chooses,
     /// parses with `from_str`.
     fn known(text: &str) -> Result<Self, Refusal> {

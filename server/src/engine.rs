@@ -34,6 +34,7 @@ pub use config::{Birth, DiskReserve, EngineConfig, Member, Profile, WallClock};
 pub(crate) use failing::Failing;
 pub use failing::Failure;
 use proposal::Proposal;
+pub(crate) use proposal::Submitted;
 pub use standpoint::Leadership;
 pub(crate) use standpoint::Standpoint;
 pub use stats::EngineStats;
@@ -142,6 +143,11 @@ impl Engine {
     /// # Errors
     /// As for `propose`.
     pub async fn propose_within(&self, command: Command, patience: Duration) -> Result<(Stamp, Reply), Refusal> {
+        self.submit(command, patience)?.await
+    }
+
+    /// [`propose_within`](Self::propose_within) in two steps: it is on its way when this returns.
+    pub(crate) fn submit(&self, command: Command, patience: Duration) -> Result<Submitted, Refusal> {
         let shared = &self.shared;
         self.check_alive()?;
         if shared.stats.no_space.load(Ordering::Relaxed) && proposal::wants_room(&command) {
@@ -156,12 +162,7 @@ impl Engine {
             }
             mpsc::error::TrySendError::Closed(_) => barrier::going_down(),
         })?;
-        let (code, detail) = match shared.clock.timeout(patience, answer).await {
-            Some(Ok(answer)) => return answer,
-            Some(Err(_)) => (ErrorCode::ShuttingDown, "this node went down before the command was answered"),
-            None => (ErrorCode::Timeout, "no majority answered in time"),
-        };
-        if stage.abandon() { Err(Refusal::new(code, detail)) } else { Err(Refusal::unknown(code, detail)) }
+        Ok(Submitted::new(answer, stage, shared.clock.sleep(patience)))
     }
 
     /// Waits until a read of the local state is as fresh as asked for. Waits no longer than the configured patience.

@@ -7,20 +7,42 @@ mod pages;
 mod read;
 mod status;
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hither_protocol::error::LeaderHint;
-use hither_protocol::message::{Consistency, Context, Reply, Request, Stamp};
+use hither_protocol::message::{self as wire, Consistency, Reply, Request, Stamp};
 use hither_protocol::{ErrorCode, NodeId, Refusal};
 use hither_state::door::{self, Admitted, Caller, IdentityRequest, LeaseRequest, Read};
 use tokio::time::timeout;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Submitted};
 use crate::identity::{Book, Identity, now};
 use crate::session::Registry;
 
 pub(crate) use pages::Pages;
+
+/// An answer on its way.
+pub(crate) enum Answering<'a> {
+    /// A command.
+    Submitted(Submitted),
+    /// Anything else: on the heap, since every request has room for the largest thing that it may come to.
+    Other(Pin<Box<dyn Future<Output = Result<Answer, Refusal>> + Send + 'a>>),
+}
+
+impl Future for Answering<'_> {
+    type Output = Result<Answer, Refusal>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Submitted(submitted) => Pin::new(submitted).poll(context).map_ok(whole),
+            Self::Other(other) => other.as_mut().poll(context),
+        }
+    }
+}
 
 /// Carries requests out.
 pub(crate) struct Service {
@@ -38,7 +60,7 @@ pub(crate) enum Answer {
     /// In one frame.
     Whole(Stamp, Reply),
     /// A list, a frame at a time.
-    Pages(Pages),
+    Pages(Box<Pages>),
 }
 
 impl Service {
@@ -52,33 +74,37 @@ impl Service {
         Self { engine, identity, book, registry, advertised, started: Instant::now() }
     }
 
-    /// Answers a request.
+    /// Answers a request. What it asks for is on its way when this returns.
     ///
     /// # Errors
     /// The refusal that the client gets.
-    pub(crate) async fn call(&self, caller: &Caller, context: &Context, request: Request) -> Result<Answer, Refusal> {
+    pub(crate) fn call<'a>(
+        &'a self,
+        caller: &'a Caller,
+        context: &wire::Context,
+        request: Request,
+    ) -> Result<Answering<'a>, Refusal> {
         let deadline = context.deadline_ms.map(Duration::from_millis);
-        // What is rare is on the heap: every request has room for the largest thing that it may come to.
-        match door::admit(caller, context, request, now())? {
+        Ok(Answering::Other(match door::admit(caller, context, request, now())? {
             Admitted::Propose(command) => {
                 // Only the engine knows whether a command that ran out of time may yet take effect.
                 let patience = self.engine.patience().min(deadline.unwrap_or(Duration::MAX));
-                self.engine.propose_within(command, patience).await.map(whole)
+                return self.engine.submit(command, patience).map(Answering::Submitted);
             }
-            Admitted::Read(Read::Get(get)) => within(deadline, true, self.get(caller, get)).await,
-            Admitted::Read(Read::Range(range)) => within(deadline, true, Box::pin(self.range(caller, range))).await,
+            Admitted::Read(Read::Get(get)) => Box::pin(within(deadline, true, self.get(caller, get))),
+            Admitted::Read(Read::Range(range)) => Box::pin(within(deadline, true, self.range(caller, range))),
             Admitted::Lease(request) => {
                 let changes_nothing = !matches!(request, LeaseRequest::Renew(_));
-                let answer = Box::pin(self.lease(caller, request));
-                within(deadline, changes_nothing, answer).await.map(whole)
+                let answer = within(deadline, changes_nothing, self.lease(caller, request));
+                Box::pin(async { answer.await.map(whole) })
             }
             Admitted::Identity(request) => {
                 let changes_nothing = matches!(request, IdentityRequest::List(_));
-                let answer = Box::pin(self.identities(caller, request));
-                within(deadline, changes_nothing, answer).await.map(whole)
+                let answer = within(deadline, changes_nothing, self.identities(caller, request));
+                Box::pin(async { answer.await.map(whole) })
             }
-            Admitted::Status => within(deadline, true, Box::pin(async { Ok(whole(self.status().await)) })).await,
-        }
+            Admitted::Status => Box::pin(within(deadline, true, async { Ok(whole(self.status().await)) })),
+        }))
     }
 
     /// Client addresses of the cluster's nodes.

@@ -12,7 +12,7 @@ use openraft_rt::Instant;
 
 use crate::raft::Runtime;
 
-type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(crate) type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Counts from the engine's start.
 #[derive(Clone)]
@@ -25,7 +25,7 @@ impl Clock {
     pub(crate) fn of<R: Runtime>() -> Self {
         let start = R::Instant::now();
         let now = move || Moment(u64::try_from((R::Instant::now() - start).as_nanos()).unwrap_or(u64::MAX));
-        Self { now: Arc::new(now), sleep: |duration| Box::pin(R::sleep(duration)) }
+        Self { now: Arc::new(now), sleep: R::boxed_sleep }
     }
 
     pub(crate) fn now(&self) -> Moment {

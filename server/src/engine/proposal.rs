@@ -1,12 +1,17 @@
 //! A command on its way to an entry, and who waits for it.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
 
-use hither_protocol::Refusal;
 use hither_protocol::message::{Reply, Stamp, TxnOp};
+use hither_protocol::{ErrorCode, Refusal};
 use hither_state::{Action, Command};
 use tokio::sync::oneshot;
+
+use super::clock::Sleep;
 
 /// What a caller gets.
 pub(crate) type Answered = Result<(Stamp, Reply), Refusal>;
@@ -29,6 +34,14 @@ pub(crate) struct Proposal {
 pub(crate) struct Caller {
     stage: Stage,
     answer: oneshot::Sender<Answered>,
+}
+
+/// A proposal, as its caller has it: resolves with the answer, or when the caller's patience is over. Written out, since
+/// every request under way is one: as an `async` block it would have room for the command beside it.
+pub(crate) struct Submitted {
+    answer: oneshot::Receiver<Answered>,
+    stage: Stage,
+    patience: Sleep,
 }
 
 /// Whether an entry took a proposal: only one that none took is known not to happen.
@@ -61,6 +74,29 @@ impl Proposal {
 
     pub(crate) fn refuse(self, refusal: Refusal) {
         self.caller.answer(Err(refusal));
+    }
+}
+
+impl Submitted {
+    pub(crate) const fn new(answer: oneshot::Receiver<Answered>, stage: Stage, patience: Sleep) -> Self {
+        Self { answer, stage, patience }
+    }
+}
+
+impl Future for Submitted {
+    type Output = Answered;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answered> {
+        let (code, detail) = match Pin::new(&mut self.answer).poll(context) {
+            Poll::Ready(Ok(answer)) => return Poll::Ready(answer),
+            Poll::Ready(Err(_)) => (ErrorCode::ShuttingDown, "this node went down before the command was answered"),
+            Poll::Pending => {
+                ready!(self.patience.as_mut().poll(context));
+                (ErrorCode::Timeout, "no majority answered in time")
+            }
+        };
+        let is_known = self.stage.abandon();
+        Poll::Ready(Err(if is_known { Refusal::new(code, detail) } else { Refusal::unknown(code, detail) }))
     }
 }
 

@@ -24,6 +24,11 @@ pub trait Runtime: AsyncRuntime + Copy + Default + Ord + Send + Sync {
     where
         F: Future<Output = ()> + Send + 'static;
 
+    /// A sleep on the heap, in one piece.
+    fn boxed_sleep(duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(Self::sleep(duration))
+    }
+
     /// Runs `work` beside everything else of the runtime that this is called on.
     fn detach<F>(work: F)
     where
@@ -46,6 +51,10 @@ impl Runtime for Tokio {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         std::thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(work))?;
         Ok(())
+    }
+
+    fn boxed_sleep(duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(tokio::time::sleep(duration))
     }
 }
 

@@ -20,7 +20,7 @@ impl Service {
         let mut pages = Pages::new(self.engine.clone(), caller.namespace.clone(), range, stamp);
         Ok(match pages.gather().await {
             Some(reply) => Answer::Whole(pages.stamp(), Reply::Range(reply)),
-            None => Answer::Pages(pages),
+            None => Answer::Pages(Box::new(pages)),
         })
     }
 }

@@ -1,9 +1,9 @@
 //! One request, from its frame to the bytes of its answer, on whichever stream it came.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::future::Abortable;
+use futures_util::future::{AbortRegistration, Abortable};
 use hither_protocol::codec::Frame;
 use hither_protocol::frame::HEADER_BYTES;
 use hither_protocol::limits::{FRAME_BYTES_MAX, LANE_BODY_BYTES_MAX};
@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::connection::Connection;
 use super::refusals::is_malformed;
 use super::{Plane, priority};
-use crate::service::{Answer, Pages};
+use crate::service::{Answer, Answering, Pages};
 
 /// How long a client may leave a large answer unread before it is given up.
 const STALL_MAX: Duration = Duration::from_secs(30);
@@ -46,32 +46,25 @@ pub(super) enum Large<'a> {
 /// Works on one request; what is large is written, what is small is left to the caller to write.
 pub(super) async fn work(plane: &Plane, connection: &Connection, frame: Frame, large: Large<'_>) -> Outcome {
     let number = RequestNumber(frame.header.id);
-    let (context, request) = match Request::decode(&frame) {
-        Ok(decoded) => decoded,
-        Err(refusal) => {
-            connection.meters.count("Unknown", refusal.code);
-            if is_malformed(&refusal) {
-                connection.count_error(plane, &refusal);
-            }
-            return Outcome::Small(number, Err(refusal));
-        }
+    let Begun { name, started, closes, answering, registration, _end } = match begin(plane, connection, number, frame) {
+        Ok(begun) => begun,
+        Err(refusal) => return Outcome::Small(number, Err(refusal)),
     };
-    drop(frame);
-    let name = request.name();
-    let registration = match connection.in_flight.begin(number) {
-        Ok(registration) => registration,
-        Err(refusal) => {
-            connection.meters.count(name, refusal.code);
-            return Outcome::Small(number, Err(refusal));
-        }
-    };
-    let _end = End { connection, number };
-    let started = std::time::Instant::now();
     let answered = Abortable::new(
         async {
-            let answer = call(plane, connection, &context, request).await;
+            let answer = answering.await;
+            note_session(connection, &answer, closes);
             connection.meters.observe(name, started.elapsed(), answer.as_ref().err().map(|refusal| refusal.code));
-            finish(connection, number, answer, large).await
+            let written = match answer {
+                Err(refusal) => return Outcome::Small(number, Err(refusal)),
+                Ok(Answer::Whole(stamp, reply)) if weight(&reply) <= LANE_BODY_BYTES_MAX => {
+                    return Outcome::Small(number, Ok((stamp, reply)));
+                }
+                // On the heap, since it is rare.
+                Ok(answer) => Box::pin(write_large(connection, number, answer, large)),
+            };
+            // An error: the client is gone or does not want the answer.
+            if written.await.is_ok() { Outcome::Written } else { Outcome::Dropped }
         },
         registration,
     );
@@ -82,6 +75,42 @@ pub(super) async fn work(plane: &Plane, connection: &Connection, frame: Frame, l
             Outcome::Dropped
         }
     }
+}
+
+/// A request under way.
+struct Begun<'a> {
+    name: &'static str,
+    started: Instant,
+    /// The session that it closes.
+    closes: Option<SessionId>,
+    answering: Answering<'a>,
+    registration: AbortRegistration,
+    _end: End<'a>,
+}
+
+/// Everything up to the first wait, apart from the future, which has no room for it then.
+fn begin<'a>(
+    plane: &'a Plane,
+    connection: &'a Connection,
+    number: RequestNumber,
+    frame: Frame,
+) -> Result<Begun<'a>, Refusal> {
+    let (context, request) = Request::decode(&frame).inspect_err(|refusal| {
+        connection.meters.count("Unknown", refusal.code);
+        if is_malformed(refusal) {
+            connection.count_error(plane, refusal);
+        }
+    })?;
+    drop(frame);
+    let name = request.name();
+    let registration =
+        connection.in_flight.begin(number).inspect_err(|refusal| connection.meters.count(name, refusal.code))?;
+    let end = End { connection, number };
+    let started = Instant::now();
+    let closes = if let Request::SessionClose(close) = &request { Some(close.session) } else { None };
+    let answering = call(plane, connection, &context, request)
+        .inspect_err(|refusal| connection.meters.observe(name, started.elapsed(), Some(refusal.code)))?;
+    Ok(Begun { name, started, closes, answering, registration, _end: end })
 }
 
 /// Forgets the request whichever way it ends.
@@ -96,44 +125,26 @@ impl Drop for End<'_> {
     }
 }
 
-async fn call(plane: &Plane, connection: &Connection, context: &Context, request: Request) -> Result<Answer, Refusal> {
+fn call<'a>(
+    plane: &'a Plane,
+    connection: &'a Connection,
+    context: &Context,
+    request: Request,
+) -> Result<Answering<'a>, Refusal> {
     if plane.is_draining() {
         return Err(Refusal::new(ErrorCode::ShuttingDown, "the server is going down; another node may answer"));
     }
-    let closes = match &request {
-        Request::SessionClose(close) => Some(close.session),
-        _ => None,
-    };
-    let answer = plane.service.call(&connection.caller, context, request).await?;
-    match (&answer, closes) {
-        (Answer::Whole(_, Reply::SessionOpen(open)), _) => connection.adopt(open.session),
-        (Answer::Whole(_, Reply::SessionClose(SessionCloseReply { .. })), Some(session)) => {
+    plane.service.call(&connection.caller, context, request)
+}
+
+/// Takes note of a session that was opened, resumed or closed here.
+fn note_session(connection: &Connection, answer: &Result<Answer, Refusal>, closes: Option<SessionId>) {
+    match (answer, closes) {
+        (Ok(Answer::Whole(_, Reply::SessionOpen(open))), _) => connection.adopt(open.session),
+        (Ok(Answer::Whole(_, Reply::SessionClose(SessionCloseReply { .. }))), Some(session)) => {
             connection.release(session);
         }
         _ => {}
-    }
-    Ok(answer)
-}
-
-async fn finish(
-    connection: &Connection,
-    number: RequestNumber,
-    answer: Result<Answer, Refusal>,
-    large: Large<'_>,
-) -> Outcome {
-    match answer {
-        Err(refusal) => Outcome::Small(number, Err(refusal)),
-        Ok(Answer::Whole(stamp, reply)) if weight(&reply) <= LANE_BODY_BYTES_MAX => {
-            Outcome::Small(number, Ok((stamp, reply)))
-        }
-        Ok(answer) => {
-            // On the heap, since it is rare: every request has room for the largest thing that it may come to.
-            match Box::pin(write_large(connection, number, answer, large)).await {
-                Ok(()) => Outcome::Written,
-                // The client is gone or does not want the answer.
-                Err(_) => Outcome::Dropped,
-            }
-        }
     }
 }
 
@@ -177,7 +188,11 @@ async fn write_answer(send: &mut SendStream, number: RequestNumber, answer: Answ
     }
 }
 
-async fn write_pages(send: &mut SendStream, number: RequestNumber, mut pages: Pages) -> Result<(), quinn::WriteError> {
+async fn write_pages(
+    send: &mut SendStream,
+    number: RequestNumber,
+    mut pages: Box<Pages>,
+) -> Result<(), quinn::WriteError> {
     while let Some((reply, more)) = pages.next().await {
         let answer = Ok((pages.stamp(), Reply::Range(reply)));
         write_frame(send, encode_answer(number, &answer, more)).await?;
@@ -259,4 +274,19 @@ fn weight(reply: &Reply) -> usize {
             Reply::ClientList(list) => list.clients.iter().map(|client| client.name.len() + OVERHEAD).sum(),
             _ => 0,
         }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<'a, F: Future>(_: impl Fn(&'a Plane, &'a Connection, Frame, Large<'a>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_request_under_way_takes_less_than_a_kibibyte() {
+        let size = size_of_future(work);
+        assert!(size < 1024, "{size} bytes, allocated and moved for every request");
+    }
 }

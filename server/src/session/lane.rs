@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::BytesMut;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use hither_protocol::codec::{Decoder, Frame};
+use hither_protocol::codec::Decoder;
 use hither_protocol::error::CloseCode;
 use hither_protocol::message::encode_refusal;
 use hither_protocol::{ErrorCode, Refusal, RequestNumber};
@@ -19,6 +19,9 @@ use super::{Plane, priority};
 
 /// Bytes taken off the stream at once: as many as its window.
 const READ_BYTES: usize = 256 * 1024;
+/// About what the answer to a write takes, and for how many of them there is room in one piece.
+const ANSWER_BYTES: usize = 64;
+const ANSWERS_AT_ONCE: usize = 128;
 /// Bytes of answers after which they are written, though more are ready.
 const WRITE_BYTES: usize = 64 * 1024;
 
@@ -48,7 +51,7 @@ async fn answer(
         // What stands in the decoder beyond the bound waits there, and what is not in it yet waits at the client.
         while working.len() < in_flight_max {
             match decoder.next_frame() {
-                Ok(Some(frame)) => working.push(one(plane, connection, frame)),
+                Ok(Some(frame)) => working.push(work(plane, connection, frame, Large::OwnStream)),
                 Ok(None) => break,
                 Err(error) => {
                     let refusal = Refusal::new(ErrorCode::FrameTooLarge, error.to_string());
@@ -62,7 +65,7 @@ async fn answer(
         // Whatever is done by now goes out together.
         while out.len() < WRITE_BYTES {
             let Some(Some(outcome)) = working.next().now_or_never() else { break };
-            encode(&mut out, outcome);
+            encode(&mut out, outcome, working.len());
         }
         if !out.is_empty() {
             send.write_chunk(out.split().freeze()).await.ok()?;
@@ -73,7 +76,7 @@ async fn answer(
             return Some(send);
         }
         tokio::select! {
-            Some(outcome) = working.next(), if !working.is_empty() => encode(&mut out, outcome),
+            Some(outcome) = working.next(), if !working.is_empty() => encode(&mut out, outcome, working.len()),
             chunk = recv.read_chunk(READ_BYTES, true), if is_open && working.len() < in_flight_max => match chunk {
                 Ok(Some(chunk)) => decoder.push(&chunk.bytes),
                 Ok(None) => {
@@ -91,12 +94,12 @@ async fn answer(
     }
 }
 
-async fn one(plane: &Plane, connection: &Connection, frame: Frame) -> Outcome {
-    work(plane, connection, frame, Large::OwnStream).await
-}
-
-fn encode(out: &mut BytesMut, outcome: Outcome) {
+/// Appends an answer, the first of those of `more` requests that may go out with it.
+fn encode(out: &mut BytesMut, outcome: Outcome, more: usize) {
     if let Outcome::Small(number, answer) = outcome {
+        if out.is_empty() {
+            out.reserve(ANSWER_BYTES * (1 + more).min(ANSWERS_AT_ONCE));
+        }
         encode_small(out, number, &answer);
     }
 }

@@ -1,7 +1,7 @@
 //! Who may do what. The one place that decides it.
 
 use hither_protocol::message::{Request, Role};
-use hither_protocol::{ErrorCode, Namespace, Refusal};
+use hither_protocol::{ErrorCode, Refusal};
 
 use super::Caller;
 
@@ -35,7 +35,7 @@ pub(super) fn authorise_watch(caller: &Caller) -> Result<(), Refusal> {
 }
 
 fn need(caller: &Caller, needed: Role, what: &str) -> Result<(), Refusal> {
-    if caller.namespace == Namespace::system() {
+    if caller.namespace.is_system() {
         return Err(Refusal::new(ErrorCode::PermissionDenied, "the namespace `.system` is the server's own"));
     }
     if caller.role >= needed {
