@@ -12,6 +12,10 @@ use tokio::sync::Notify;
 use super::connection::Connection;
 use crate::identity::{Book, Denied};
 
+/// Connections that the applier wakes itself, so that an event sets out no later than the answer to its put; more of them
+/// would hold it up.
+const WOKEN_DIRECTLY_MAX: usize = 4;
+
 /// All welcomed connections of this node.
 #[derive(Default)]
 pub(crate) struct Registry {
@@ -59,8 +63,16 @@ impl Registry {
         }
     }
 
-    /// Called by the applier, on its own thread, once for each batch: leaves a note and goes on.
+    /// Called by the applier, on its own thread, once for each batch: wakes a few, or leaves a note and goes on. It never
+    /// waits.
     pub(crate) fn wake(&self, connections: &[ConnectionId]) {
+        if connections.len() <= WOKEN_DIRECTLY_MAX
+            && let Some(open) = self.open.try_lock()
+        {
+            if connections.iter().all(|id| open.contains_key(id)) {
+                return connections.iter().filter_map(|id| open.get(id)).for_each(|woken| woken.wake.notify_one());
+            }
+        }
         self.woken.lock().extend_from_slice(connections);
         self.some_woken.notify_one();
     }

@@ -133,7 +133,11 @@ impl Task {
                     None => return,
                 },
                 Some((id, stream)) = self.waiting.next(), if !self.waiting.is_empty() => self.waited(id, stream),
-                () = connection.wake.notified() => self.collect(),
+                () = connection.wake.notified() => {
+                    self.collect();
+                    // The first of them do not wait for a look at the sockets.
+                    self.serve_some();
+                }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.fire(),
                 () = tokio::task::yield_now(), if !self.ready.is_empty() => self.serve_some(),
             }
