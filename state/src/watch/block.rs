@@ -63,7 +63,8 @@ pub(super) enum Before {
 impl Block {
     /// The events of a delta; none if it has none.
     pub(super) fn of(delta: &Delta, now: Moment) -> Option<Self> {
-        let mut records = Vec::with_capacity(delta.changes.len());
+        // Nearly every command changes one key.
+        let mut records = Vec::with_capacity(1);
         records.extend(delta.changes.iter().filter_map(|change| Record::of(change, delta.revision)));
         (!records.is_empty()).then(|| Self::new(delta.revision, now, records))
     }
@@ -213,8 +214,8 @@ fn encode(event: &Event) -> Bytes {
         Event::Delete { key, .. } => key.as_bytes().len(),
         Event::Liveness { .. } => 0,
     };
-    // Kept as long as history is: what was grown by doubling would be half air.
     let mut body = BytesMut::with_capacity(payload + NUMBERS_BYTES);
     encode_body(&mut body, event);
-    body.freeze()
+    // Kept as long as history is, so in as little memory as it needs: one piece without air.
+    Bytes::copy_from_slice(&body)
 }
