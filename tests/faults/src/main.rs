@@ -125,7 +125,8 @@ async fn storm(clients: usize, holders: usize) -> anyhow::Result<()> {
     report.row("95 of 100 are back", "20 s", seconds(figures.most_back), most);
     let all = figures.all_back <= Duration::from_secs(60);
     report.row("all are back", "60 s", seconds(figures.all_back), all);
-    let lost = format!("{} of {}", figures.leases_lost, figures.leases);
+    let waiting = figures.lost_waiting;
+    let lost = format!("{} of {}, {waiting} before their clients were back", figures.leases_lost, figures.leases);
     report.row("leases lost", 0, lost, figures.leases_lost == 0);
     report.row("greetings a second, at most", "paced", figures.per_second_max, true);
     let server = format!("{:.0} MiB, {} of processor", figures.server_mib, seconds(figures.server_processor));

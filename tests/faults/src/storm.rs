@@ -1,5 +1,6 @@
 //! Everybody comes back at once: thousands of clients whose server was killed.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -32,6 +33,8 @@ pub struct Figures {
     pub per_second_max: usize,
     /// Leases whose clients lost them, or that are not there any more.
     pub leases_lost: usize,
+    /// Those of them that were lost while their clients were not back.
+    pub lost_waiting: usize,
     /// Leases.
     pub leases: usize,
     /// Memory of the server with everybody back, MiB.
@@ -78,6 +81,8 @@ pub async fn run(clients: usize, holders: usize) -> anyhow::Result<Figures> {
         connected.push(client?);
     }
     drop(connecting);
+    // Those with a lease first, as they are counted.
+    connected.sort_by_key(|(_, lease)| lease.is_none());
     println!("{clients} clients connected in {:.1} s", began.elapsed().as_secs_f64());
 
     let before: Vec<u64> = connected.iter().map(|(client, _)| client.metrics().connects).collect();
@@ -87,11 +92,16 @@ pub async fn run(clients: usize, holders: usize) -> anyhow::Result<Figures> {
     let start = Instant::now();
     let mut figures = Figures { clients, leases: holders, ..Figures::default() };
     let mut missing: Vec<usize> = (0..clients).collect();
+    let is_lost = |(_, lease): &&(Client, Option<Lease>)| lease.as_ref().is_some_and(Lease::is_lost);
+    let lost_before = connected.iter().filter(is_lost).count();
+    ensure!(lost_before == 0, "{lost_before} leases were lost before anything happened");
+    let mut lost_waiting = BTreeSet::new();
     let (mut second, mut in_second, mut holders_in_second) = (0, 0, 0);
     while !missing.is_empty() {
         let count = missing.len();
         let missing_holders = |missing: &[usize]| missing.partition_point(|&number| number < holders);
         let holders_before = missing_holders(&missing);
+        lost_waiting.extend(missing.iter().copied().filter(|&number| is_lost(&&connected[number])));
         missing.retain(|&number| connected[number].0.metrics().connects <= before[number]);
         let elapsed = start.elapsed();
         if elapsed.as_secs() > second {
@@ -113,9 +123,10 @@ pub async fn run(clients: usize, holders: usize) -> anyhow::Result<Figures> {
     figures.clients_mib = usage(std::process::id())?.memory_mib;
     // Longer than any lease lives whose client was not heard.
     tokio::time::sleep(Duration::from_secs(12)).await;
-    let lost = connected.iter().filter_map(|(_, lease)| lease.as_ref()).filter(|lease| lease.is_lost()).count();
+    let lost = connected.iter().filter(is_lost).count();
     let reader = node.client().connect_timeout(CONNECT).connect().await?;
     let there = reader.range(KeyRange::prefix("storm/")).count().await?;
+    figures.lost_waiting = lost_waiting.len();
     figures.leases_lost = lost.max(holders.saturating_sub(usize::try_from(there)?));
     Ok(figures)
 }
