@@ -35,6 +35,8 @@ pub(crate) struct Link {
     pub(crate) leaving: bool,
     /// When the server was last heard of.
     pub(crate) heard: Moment,
+    /// Since when the server has had something to say.
+    owes_since: Option<Moment>,
     pub(crate) beat: Duration,
     pub(crate) keep_alive_at: Moment,
     keep_alive: u64,
@@ -66,6 +68,7 @@ impl Link {
             in_flight: BTreeSet::new(),
             leaving: false,
             heard: now,
+            owes_since: None,
             beat: BEAT_DEFAULT,
             keep_alive_at: now,
             keep_alive: 0,
@@ -95,15 +98,34 @@ impl Link {
         (!self.lane.is_empty()).then(|| self.lane.split().freeze())
     }
 
-    /// When the server counts as silent.
-    pub(crate) fn silent_at(&self) -> Moment {
-        self.heard + self.beat * BEATS_MISSED_MAX
+    /// When the server counts as silent: never, while it has nothing to say.
+    pub(crate) fn silent_at(&self) -> Option<Moment> {
+        Some(self.heard.max(self.owes_since?) + self.beat * BEATS_MISSED_MAX)
+    }
+
+    /// Notes whether the server has something to say soon: an answer, or beats, which it gives to those with a watch.
+    /// `is_kept`: something depends on what it says to keep-alives.
+    pub(crate) fn owe(&mut self, now: Moment, is_kept: bool) {
+        let is_asked = self.keep_alive > self.acknowledged || !self.in_flight.is_empty();
+        if is_kept || is_asked || self.streams > 0 {
+            self.owes_since.get_or_insert(now);
+        } else {
+            self.owes_since = None;
+        }
+    }
+
+    /// Whoever waits for an answer asks once in a beat whether the server is there: the answer may take longer.
+    pub(crate) fn ask_soon(&mut self, now: Moment) {
+        self.keep_alive_at = self.keep_alive_at.min(now + self.beat);
     }
 
     /// Says that the client is alive.
     pub(crate) fn keep_alive(&mut self, now: Moment, interval: Duration) {
         self.keep_alive += 1;
         self.keep_alive_at = now + interval;
+        if !self.in_flight.is_empty() {
+            self.ask_soon(now);
+        }
         if self.sent.len() == KEEP_ALIVES_MAX {
             self.sent.pop_front();
         }

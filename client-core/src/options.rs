@@ -32,7 +32,7 @@ pub struct Options {
     /// How long the session outlives silence, and with it what is bound to it. Default 10 s; 1 s to 24 h.
     pub session_ttl: Duration,
     /// The interval of the server's beats. Default: as the server announces it (1 s). After
-    /// [`BEATS_MISSED_MAX`] of them without a sign of life the client looks for another server.
+    /// [`BEATS_MISSED_MAX`] of them without a sign of life that was due the client looks for another server.
     pub beat_interval: Option<Duration>,
     /// Whether identical watches of this client share one stream. Default true.
     pub share_watches: bool,

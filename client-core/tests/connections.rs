@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hither_client_core::{Options, SessionState, Signal};
 use hither_protocol::error::{CloseCode, LeaderHint, Refusal};
-use hither_protocol::message::{ClientAdd, GoAway, Request, Role};
+use hither_protocol::message::{ClientAdd, GoAway, Request, Role, Start};
 use hither_protocol::{Applied, ErrorCode, NodeId};
 use support::{Said, World, answered, get, options, resumed};
 
@@ -185,8 +185,106 @@ fn who_waits_for_nothing_lets_others_come_first_until_it_waits_for_something() {
         !world.dialed.is_empty()
     };
     let early = |is_asked| (0..100).filter(|seed| redials(*seed, is_asked)).count();
-    assert!(early(false) < 10, "a hundred idle clients come back over five seconds");
+    assert_eq!(early(false), 0, "others come first");
     assert_eq!(early(true), 100, "a call waits");
+}
+
+#[test]
+fn who_waits_for_nothing_comes_back_within_the_longest_wait_and_not_all_at_once() {
+    let redialed = (0..100).map(|seed| {
+        let mut world = World::seeded(options(1), seed);
+        let link = world.accept();
+        world.welcome(link, None);
+        world.lose(link);
+        let lost = world.now;
+        while world.dialed.is_empty() {
+            world.sleep(100 * MS);
+        }
+        world.now.since(lost)
+    });
+    let redialed: Vec<Duration> = redialed.collect();
+    assert!(redialed.iter().all(|wait| (SECOND..=10 * SECOND + 100 * MS).contains(wait)), "{redialed:?}");
+    for second in 1..10 {
+        let since = SECOND * second;
+        let count = redialed.iter().filter(|wait| (since..since + SECOND).contains(wait)).count();
+        assert!(count < 25, "{count} of a hundred in second {second}");
+    }
+}
+
+#[test]
+fn a_server_that_has_nothing_to_say_is_not_silent_until_it_owes_an_answer() {
+    let (mut world, link) = World::connected(options(1));
+    world.acknowledge(link, 1);
+    for _ in 0..10 {
+        world.sleep(2_900 * MS);
+        for said in world.said(link) {
+            let Said::KeepAlive(number) = said else { panic!("{said:?}") };
+            world.acknowledge(link, number);
+        }
+        assert_eq!(world.core.state(), SessionState::Connected);
+    }
+    while !matches!(world.said(link)[..], [Said::KeepAlive(_)]) {
+        world.sleep(100 * MS);
+    }
+    world.sleep(2_900 * MS);
+    assert_eq!(world.core.state(), SessionState::Connected);
+    world.sleep(200 * MS);
+    assert_eq!(world.core.state(), SessionState::Suspended, "it was asked three beats ago");
+}
+
+#[test]
+fn whoever_begins_to_wait_for_a_quiet_server_gives_it_three_beats_and_asks_once_in_a_beat() {
+    for watches in [false, true] {
+        let (mut world, link) = World::connected(options(1));
+        world.acknowledge(link, 1);
+        world.sleep(2_500 * MS);
+        if watches {
+            world.watch(1, Start::Now);
+        } else {
+            world.core.handle_call(world.now, 1, get("a"), None);
+            world.pump();
+        }
+        world.sleep(2_900 * MS);
+        assert_eq!(world.core.state(), SessionState::Connected, "it was asked less than three beats ago");
+        world.sleep(200 * MS);
+        assert_eq!(world.core.state(), SessionState::Suspended);
+    }
+    let (mut world, link) = World::connected(options(1));
+    world.core.handle_call(world.now, 1, get("a"), Some(60 * SECOND));
+    let mut asked = 0;
+    for _ in 0..100 {
+        world.sleep(100 * MS);
+        for said in world.said(link) {
+            if let Said::KeepAlive(number) = said {
+                asked += 1;
+                world.acknowledge(link, number);
+            }
+        }
+        assert_eq!(world.core.state(), SessionState::Connected, "an answer may take longer than three beats");
+    }
+    assert!((9..=12).contains(&asked), "{asked} keep-alives in ten seconds");
+}
+
+#[test]
+fn who_is_told_to_come_later_comes_later_and_soon_if_something_depends_on_it() {
+    for seed in 0..20 {
+        let mut world = World::seeded(Options { connect_timeout: 60 * SECOND, ..options(1) }, seed);
+        let mut refused = Vec::new();
+        for _ in 0..8 {
+            while world.dialed.is_empty() {
+                world.sleep(10 * MS);
+            }
+            let (link, endpoint) = world.dialed.pop_front().expect("an attempt");
+            refused.push(world.now);
+            let error = hither_client_core::Error::new(ErrorCode::ServerBusy, format!("{endpoint} has others"));
+            world.core.handle_lost(world.now, link, error);
+            world.pump();
+        }
+        let waits: Vec<Duration> = refused.windows(2).map(|pair| pair[1].since(pair[0])).collect();
+        assert!(waits[0] >= 250 * MS && waits[0] <= 510 * MS, "{waits:?}");
+        assert!(waits[3..].iter().all(|wait| *wait >= SECOND && *wait <= 2_010 * MS), "{waits:?}");
+        assert!(world.signal().is_none(), "a minute is not over");
+    }
 }
 
 #[test]

@@ -214,6 +214,7 @@ impl Core {
             self.actions.push_back(Action::Exchange { link: link_id, frame: frame.freeze() });
         }
         link.in_flight.insert(id);
+        link.ask_soon(now);
         if call.sent > 0 {
             self.metrics.retries += 1;
         }

@@ -8,7 +8,7 @@ use hither_protocol::message::{Hello, SessionReply, Welcome};
 use hither_protocol::{ErrorCode, Moment};
 
 use super::{Action, Core, Note, Signal};
-use crate::backoff::jitter;
+use crate::backoff::{ceiling, jitter};
 use crate::error::Error;
 use crate::link::{Link, LinkId, Phase};
 use crate::pool::no_answer;
@@ -23,8 +23,14 @@ const ATTEMPT_MAX: Duration = Duration::from_secs(5);
 const DIALS_MAX: usize = 3;
 /// A connection that lived so long was worth having: after its end the waits begin from the shortest again.
 const WORTH: Duration = Duration::from_secs(1);
-/// Over how long those spread who lost a server and wait for nothing: others have leases to keep.
-const YIELD: Duration = Duration::from_secs(5);
+/// Until when those spread who lost a server and wait for nothing, and of it the part in which none of them begins: others
+/// have leases to keep.
+const YIELD_MAX: Duration = Duration::from_secs(10);
+const YIELD_PART: u32 = 10;
+/// The longest first wait of who was told to come later, and the longest at all, if something depends on it; others wait
+/// about as long as those who lost a server.
+const LATER: Duration = Duration::from_millis(500);
+const LATER_MAX: Duration = Duration::from_secs(2);
 
 impl Core {
     /// The connection stands, as far as QUIC is concerned.
@@ -82,6 +88,7 @@ impl Core {
         let before = self.active.replace(id);
         self.silent = false;
         self.dial_at = None;
+        self.refused = 0;
         let dialing: Vec<LinkId> =
             self.links.iter().filter(|(other, link)| **other != id && !link.is_open()).map(|(id, _)| *id).collect();
         for other in dialing {
@@ -151,8 +158,25 @@ impl Core {
     }
 
     /// Lets those come first who have more to lose.
-    fn give_way(&mut self, now: Moment) {
-        self.yield_until = now + jitter(YIELD.min(self.options.backoff_max), &mut self.random);
+    fn give_way(&mut self, now: Moment, most: Duration) {
+        let most = most.min(self.options.backoff_max);
+        let least = most / YIELD_PART;
+        self.yield_until = now + least + jitter(most - least, &mut self.random);
+    }
+
+    /// Tries again later, after an attempt that failed.
+    fn try_later(&mut self, now: Moment, error: &Error) {
+        let (wait, most) = if error.code() == ErrorCode::ServerBusy {
+            // It is there, and has too many others at its door: neither at once, nor all at the same time.
+            let longest = ceiling(LATER, LATER_MAX.min(self.options.backoff_max), self.refused);
+            let most = ceiling(YIELD_MAX / 2, YIELD_MAX, self.refused);
+            self.refused = self.refused.saturating_add(1);
+            (longest / 2 + jitter(longest / 2, &mut self.random), most)
+        } else {
+            (self.backoff.next(&mut self.random), YIELD_MAX)
+        };
+        self.dial_at = Some(now + wait);
+        self.give_way(now, most);
     }
 
     pub(super) fn dial(&mut self, now: Moment) {
@@ -218,14 +242,22 @@ impl Core {
         }
     }
 
+    /// What the server has to say from now on.
+    pub(super) fn check_owed(&mut self, now: Moment) {
+        let is_kept = self.is_holding();
+        if let Some(link) = self.active.and_then(|id| self.links.get_mut(&id)) {
+            link.owe(now, is_kept);
+        }
+    }
+
     fn check_silence(&mut self, now: Moment) {
         let Some(link) = self.active.and_then(|id| self.links.get(&id)) else { return };
-        let silent = now >= link.silent_at();
+        let silent = link.silent_at().is_some_and(|at| now >= at);
         if silent && !self.silent {
             let endpoint = link.endpoint.clone();
             self.note(Note::Silent { endpoint });
             self.dial_at.get_or_insert(now);
-            self.give_way(now);
+            self.give_way(now, YIELD_MAX);
         }
         self.silent = silent;
     }
@@ -257,7 +289,7 @@ impl Core {
                     // Full jitter from the first attempt on: everyone who lost this server lost it now.
                     let wait = self.backoff.next(&mut self.random);
                     self.dial_at = Some(self.dial_at.map_or(now + wait, |at| at.min(now + wait)));
-                    self.give_way(now);
+                    self.give_way(now, YIELD_MAX);
                 }
                 self.last_loss = Some(error.clone());
                 self.note(Note::Lost { endpoint, error });
@@ -276,13 +308,11 @@ impl Core {
     pub(super) fn lost_attempt(&mut self, now: Moment, endpoint: &Endpoint, error: Error) {
         self.metrics.dial_failures += 1;
         self.pool.failed(endpoint, error.clone());
-        self.note(Note::Lost { endpoint: endpoint.clone(), error });
+        self.note(Note::Lost { endpoint: endpoint.clone(), error: error.clone() });
         if self.pool.has_untried() {
             self.dial_at = Some(now);
         } else if self.dial_at.is_none() || self.links.values().all(Link::is_open) {
-            let wait = self.backoff.next(&mut self.random);
-            self.dial_at = Some(now + wait);
-            self.give_way(now);
+            self.try_later(now, &error);
         }
         self.turn_away();
     }

@@ -210,6 +210,8 @@ pub struct Core {
     /// Why the last connection ended.
     last_loss: Option<Error>,
     dial_at: Option<Moment>,
+    /// How often it was told to come later, since the last greeting.
+    refused: u32,
     /// Others dial first until then, if this client is idle.
     yield_until: Moment,
     /// Until when the first greeting is awaited.
@@ -256,6 +258,7 @@ impl Core {
             silent: false,
             last_loss: None,
             dial_at: Some(now),
+            refused: 0,
             yield_until: now,
             connect_by,
             closing: None,
@@ -303,7 +306,7 @@ impl Core {
         let links = self.links.iter().map(|(id, link)| match link.phase {
             Phase::Dialing { until } | Phase::Greeting { until } => until,
             Phase::Open { .. } if self.silent || Some(*id) != self.active => link.keep_alive_at,
-            Phase::Open { .. } => link.keep_alive_at.min(link.silent_at()),
+            Phase::Open { .. } => link.silent_at().map_or(link.keep_alive_at, |at| at.min(link.keep_alive_at)),
         });
         let session = self.session.as_ref().and_then(Session::next_deadline);
         links
@@ -405,6 +408,7 @@ impl Core {
         self.check_watches(now);
         self.dial(now);
         self.pump(now);
+        self.check_owed(now);
         self.tell_standings();
         self.set_state();
     }

@@ -13,11 +13,15 @@ use crate::session::OnLoss;
 use crate::update::SessionState;
 
 impl Core {
+    /// Whether something ends if the server does not hear of this client.
+    pub(super) const fn is_holding(&self) -> bool {
+        self.session.is_some() || self.opening.is_some()
+    }
+
     /// Three in the time after which the server would suspect the client. One that expects signs of life more often
     /// than the server gives them asks for them, and does not take a server that has nothing to say for a silent one.
     pub(super) fn keep_alive_interval(&self) -> Duration {
-        let holding = self.session.is_some() || self.opening.is_some();
-        let interval = if holding { KEEP_ALIVE_HOLDING } else { KEEP_ALIVE_IDLE };
+        let interval = if self.is_holding() { KEEP_ALIVE_HOLDING } else { KEEP_ALIVE_IDLE };
         self.options.beat_interval.map_or(interval, |beat| interval.min(beat))
     }
 

@@ -12,7 +12,7 @@ use hither_client_core::{Endpoint, Error};
 use hither_protocol::ErrorCode;
 use hither_protocol::error::CloseCode;
 use hither_protocol::limits::DATAGRAM_BYTES_MAX;
-use quinn::{ConnectionError, EndpointConfig, TokioRuntime};
+use quinn::{ConnectionError, EndpointConfig, TokioRuntime, TransportErrorCode};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::transport::Transports;
@@ -147,6 +147,9 @@ pub(crate) fn lost(endpoint: &Endpoint, error: &ConnectionError) -> Error {
         }
         ConnectionError::VersionMismatch => {
             caused(ErrorCode::ProtocolMismatch, format!("{endpoint} does not speak QUIC version 1"))
+        }
+        ConnectionError::ConnectionClosed(close) if close.error_code == TransportErrorCode::CONNECTION_REFUSED => {
+            caused(ErrorCode::ServerBusy, format!("{endpoint} has as many clients at its door as it can take in"))
         }
         // Said by the peer.
         ConnectionError::ConnectionClosed(close) => match tls_alert(close.error_code.into()) {

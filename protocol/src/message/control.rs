@@ -81,13 +81,13 @@ pub struct KeepAlive {
     pub number: u64,
 }
 
-/// The leader knows that the client was alive when it sent the keep-alive of this number: its session and bound leases
-/// live for a full TTL from then.
+/// If it says that the session is alive, the leader knows that the client was when it sent the keep-alive of this number:
+/// session and bound leases live for a full TTL from then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeepAliveReply {
     /// The number of the keep-alive.
     pub number: u64,
-    /// Whether the connection's session is alive; none if it has none.
+    /// Whether the connection's session is alive; none if it has none, or if no leader can tell.
     pub session_alive: Option<bool>,
 }
 

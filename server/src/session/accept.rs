@@ -21,7 +21,10 @@ const UNVALIDATED_MAX: usize = 128;
 /// Handshakes under way with those who have shown it; more of them wait in line. Of thousands of handshakes at once none
 /// would end in time, and all would be begun again. Those who lie take no place of theirs.
 const VALIDATED_MAX: usize = 128;
-/// How long anybody waits in line. Later they have given up and will come again.
+/// How long the first in line has waited when nobody else is let into it: who cannot be served in that time is refused,
+/// which tells a client to come later, and waits elsewhere at no cost.
+const WAIT: Duration = Duration::from_secs(2);
+/// How long anybody waits in line. Soon after that a client gives up by itself, and a handshake with it would be in vain.
 const WAIT_MAX: Duration = Duration::from_secs(4);
 
 /// Takes connections in until the endpoint is closed.
@@ -40,7 +43,7 @@ pub(crate) async fn accept(plane: Arc<Plane>, door: Door) {
             Ok(underway) = Arc::clone(&validated).acquire_owned(), if !line.is_empty() => {
                 while let Some((since, incoming)) = line.pop_front() {
                     if since.elapsed() > WAIT_MAX {
-                        incoming.ignore();
+                        incoming.refuse();
                         continue;
                     }
                     tokio::spawn(serve(Arc::clone(&plane), door.clone(), incoming, underway));
@@ -51,6 +54,10 @@ pub(crate) async fn accept(plane: Arc<Plane>, door: Door) {
         };
         let Some(incoming) = incoming else { return };
         if door.endpoint.open_connections() >= plane.clients.connections_max + TOLD_MAX {
+            incoming.refuse();
+            continue;
+        }
+        if line.front().is_some_and(|(since, _)| since.elapsed() > WAIT) {
             incoming.refuse();
             continue;
         }

@@ -158,7 +158,10 @@ impl Control {
                         if self.connection.principal.expires_at <= now() {
                             return End::Close(CloseCode::IdentityInvalid);
                         }
-                        self.beat().await;
+                        // A connection without a watch has nothing to be told; its client asks now and then.
+                        if !self.connection.watches.lock().is_empty() {
+                            self.beat().await;
+                        }
                     }
                 }
                 Ok(()) = draining.changed(), if !is_told_to_go => {
@@ -265,12 +268,11 @@ impl Control {
         }
     }
 
-    /// Without the leader's word there is no answer: the client then counts its leases as running out.
+    /// Without the leader's word the answer says no more than that this node is there: the client then counts its leases as
+    /// running out.
     fn vouched(&mut self, number: u64, alive: Option<bool>) {
         self.is_vouching = false;
-        if alive.is_some() {
-            encode(&mut self.out, 0, &KeepAliveReply { number, session_alive: alive });
-        }
+        encode(&mut self.out, 0, &KeepAliveReply { number, session_alive: alive });
         if let Some(next) = self.next_keep_alive.take() {
             self.keep_alive(next);
         }

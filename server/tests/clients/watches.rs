@@ -3,7 +3,7 @@ use std::time::Duration;
 use hither_protocol::codec::decode;
 use hither_protocol::frame::Flags;
 use hither_protocol::message::{
-    Batch, Beat, CancelWatch, Created, End, EndReason, SnapshotPage, Start, SubscribeRefused, op,
+    Batch, Beat, CancelWatch, Created, End, EndReason, KeepAlive, SnapshotPage, Start, SubscribeRefused, op,
 };
 use hither_protocol::{ErrorCode, Event, KeyRange, Revision, WatchId};
 
@@ -137,6 +137,23 @@ async fn a_beat_says_how_far_every_watch_is() {
     })
     .await;
     assert_eq!(sent, 1);
+}
+
+#[tokio::test]
+async fn a_connection_gets_beats_while_it_has_a_watch() {
+    let beat_interval = Duration::from_millis(20);
+    let server = Server::start_with(|config| config.clients.beat_interval = beat_interval).await;
+    let mut client = server.client().await;
+    tokio::time::sleep(beat_interval * 10).await;
+    client.control.tell(0, &KeepAlive { number: 1 }).await;
+    assert_eq!(client.control.recv.next().await.header.op, op::KEEP_ALIVE_REPLY, "ten beats for nobody");
+    let _watch = client.watch(5, KeyRange::prefix("a/"), Start::Now).await;
+    client.control.recv.message::<Beat>().await;
+    client.control.tell(0, &CancelWatch { watch: WatchId(5) }).await;
+    within("silence", async {
+        while tokio::time::timeout(beat_interval * 10, client.control.recv.next()).await.is_ok() {}
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -6,10 +6,10 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use hither_faults::stranger::Authority;
-use hither_protocol::SERVER_NAME;
+use hither_protocol::{ErrorCode, SERVER_NAME};
 use hither_tests::node::{Home, Node};
 use hither_tests::wait::within;
-use quinn::{Connecting, Endpoint};
+use quinn::{Connecting, ConnectionError, Endpoint, TransportErrorCode};
 
 /// Who begins a handshake and does not go on with it.
 const CROWD: usize = 400;
@@ -111,6 +111,24 @@ async fn no_more_handshakes_are_taken_up_than_can_end_and_a_client_gets_through_
     assert!(!lossy.retried.is_empty(), "nobody had to show where they are");
     assert!(lossy.taken.len() > UNVALIDATED_MAX, "nobody was taken up who had shown it");
     assert!(lossy.taken.len() <= UNVALIDATED_MAX + VALIDATED_MAX, "{} were taken up", lossy.taken.len());
+    let direct = || async {
+        let begun = Instant::now();
+        let connecting = endpoint.connect_with(config.clone(), node.addr(), SERVER_NAME).expect("is dialed");
+        let refused = tokio::time::timeout(SILENCE, connecting).await.ok().and_then(Result::err);
+        matches!(refused, Some(ConnectionError::ConnectionClosed(close))
+            if close.error_code == TransportErrorCode::CONNECTION_REFUSED)
+        .then(|| begun.elapsed())
+    };
+    let refused = within("the line is too long", LOOK_MAX, async {
+        loop {
+            if let Some(refused) = direct().await {
+                return refused;
+            }
+        }
+    });
+    println!("with others in line for seconds, one more was refused after {:?}", refused.await);
+    let error = node.client().connect_timeout(SILENCE).connect().await.expect_err("nobody is taken up");
+    assert_eq!(error.code(), ErrorCode::ServerBusy, "{error}");
     let start = Instant::now();
     within("a client behind the crowd", PROMPT, node.client().connect_timeout(PROMPT).connect())
         .await?
