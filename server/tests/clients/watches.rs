@@ -157,6 +157,15 @@ async fn a_connection_gets_beats_while_it_has_a_watch() {
 }
 
 #[tokio::test]
+async fn a_connection_on_which_nothing_is_said_is_kept_for_as_long_as_its_client_is_there() {
+    let idle_timeout = Duration::from_millis(300);
+    let server = Server::start_with(|config| config.clients.idle_timeout = idle_timeout).await;
+    let mut client = server.client().await;
+    tokio::time::sleep(idle_timeout * 5).await;
+    client.is_undisturbed().await;
+}
+
+#[tokio::test]
 async fn a_watch_that_is_not_read_holds_up_nobody_and_misses_nothing() {
     let server = Server::start().await;
     let mut watcher = server.client().await;
