@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use hither_protocol::message::{Reply, Request};
-use hither_protocol::{Entry, LeaseId, Moment, SequenceNumber, SessionId};
+use hither_protocol::{Entry, Moment, SequenceNumber, SessionId};
 
 use crate::error::Error;
 use crate::link::LinkId;
@@ -39,8 +39,8 @@ pub(crate) enum Purpose {
     Keep(OnLoss),
     /// The core: a lease that nobody waits for any more, to be revoked.
     Revoke,
-    /// The core: whether a lease that it keeps still is.
-    Ask(LeaseId),
+    /// The core: whether leases that it keeps still are.
+    Check,
     /// Nobody: it is only to be done.
     Forget,
 }

@@ -154,12 +154,17 @@ impl Session {
         lost
     }
 
-    /// The leases whose holder should ask whether they still are. Each is due once in its TTL.
+    /// The leases whose holder should ask whether they still are. Each is due once in its TTL; with the first that is, all
+    /// go that soon will be, so that they are due together from then on and many cost no more questions than one.
     pub(crate) fn take_due(&mut self, now: Moment) -> Vec<LeaseId> {
         let mut due = Vec::new();
-        for (lease, held) in self.leases.iter_mut().filter(|(_, held)| now >= held.ask_at) {
-            held.ask_at = now + held.ttl;
-            due.push(*lease);
+        if self.leases.values().any(|held| now >= held.ask_at) {
+            for (lease, held) in &mut self.leases {
+                if now + held.ttl / 4 >= held.ask_at {
+                    held.ask_at = now + held.ttl;
+                    due.push(*lease);
+                }
+            }
         }
         self.look();
         due

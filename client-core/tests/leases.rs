@@ -2,12 +2,13 @@
 
 mod support;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hither_client_core::OnLoss;
 use hither_client_core::{Options, SessionState, Signal};
 use hither_protocol::error::Refusal;
-use hither_protocol::message::{KeepAliveReply, LeaseGrantReply, LeaseInfoReply, Reply, Request, SessionReply};
+use hither_protocol::message::{KeepAliveReply, LeaseCheckReply, LeaseGrantReply, Reply, Request, SessionReply};
 use hither_protocol::{Applied, ErrorCode, LeaseId};
 use support::{Said, World, answered, get, options, resumed};
 
@@ -116,22 +117,10 @@ fn acknowledged_keep_alives_keep_session_and_lease_for_ever() {
         for said in world.said(link) {
             match said {
                 Said::KeepAlive(number) => world.acknowledge(link, number),
-                Said::Request(number, _, Request::LeaseInfo(_)) => {
+                Said::Request(number, _, Request::LeaseCheck(check)) => {
                     asked += 1;
-                    let status = hither_protocol::message::LeaseStatus {
-                        lease: LeaseId(9),
-                        ttl_ms: 2_000,
-                        remaining_ms: None,
-                        kind: hither_protocol::message::LeaseKind::Bound,
-                        state: hither_protocol::LeaseState::Alive,
-                        epoch: 1,
-                        session: None,
-                        keys: 0,
-                        owner: String::new(),
-                        granted_at: hither_protocol::UnixMillis(0),
-                    };
-                    let reply = Reply::LeaseInfo(LeaseInfoReply { lease: status, keys: vec![] });
-                    world.reply(link, number, 2, &reply);
+                    assert_eq!(check.leases, [LeaseId(9)]);
+                    world.reply(link, number, 2, &Reply::LeaseCheck(LeaseCheckReply { gone: vec![] }));
                 }
                 other => panic!("{other:?}"),
             }
@@ -153,14 +142,62 @@ fn a_lease_that_somebody_revoked_is_reported_lost() {
         for said in world.said(link) {
             match said {
                 Said::KeepAlive(number) => world.acknowledge(link, number),
-                Said::Request(number, _, _) => {
-                    world.refuse(link, number, &Refusal::new(ErrorCode::LeaseNotFound, "gone"));
+                Said::Request(number, _, Request::LeaseCheck(check)) => {
+                    world.reply(link, number, 2, &Reply::LeaseCheck(LeaseCheckReply { gone: check.leases }));
                 }
                 other => panic!("{other:?}"),
             }
         }
     }
     assert!(world.signals.iter().any(|signal| matches!(signal, Signal::LeaseLost { lease: LeaseId(9) })));
+}
+
+#[test]
+fn many_leases_are_asked_after_together_and_each_once_in_its_time() {
+    const LEASES: u64 = 2_500;
+    let (mut world, link) = World::with_session(options(1));
+    let mut asked: BTreeMap<LeaseId, u64> = BTreeMap::new();
+    let mut questions = 0;
+    let mut lost = BTreeSet::new();
+    for round in 0..600 {
+        // Granted over ten seconds, so that their times are spread.
+        for id in round * 25..((round + 1) * 25).min(LEASES) {
+            world.core.handle_lease(world.now, 100 + id, 10 * SECOND, OnLoss::Revoke);
+        }
+        world.sleep(100 * MS);
+        for said in world.said(link) {
+            match said {
+                Said::KeepAlive(number) => world.acknowledge(link, number),
+                Said::Request(number, _, Request::LeaseGrant(_)) => {
+                    let granted = LeaseGrantReply { lease: LeaseId(number), ttl_ms: 10_000, epoch: 1 };
+                    world.reply(link, number, 2, &Reply::LeaseGrant(granted));
+                    asked.insert(LeaseId(number), 0);
+                }
+                Said::Request(number, _, Request::LeaseCheck(check)) => {
+                    questions += 1;
+                    check.leases.iter().for_each(|lease| *asked.get_mut(lease).expect("a lease of ours") += 1);
+                    // Somebody revoked every hundredth meanwhile.
+                    let gone: Vec<LeaseId> = check.leases.into_iter().filter(|lease| lease.0 % 100 == 0).collect();
+                    lost.extend(gone.iter().copied());
+                    world.reply(link, number, 2, &Reply::LeaseCheck(LeaseCheckReply { gone }));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let kept = asked.iter().filter(|(lease, _)| !lost.contains(lease));
+    assert!(kept.clone().count() as u64 > LEASES * 9 / 10);
+    for (lease, times) in kept {
+        assert!((4..=7).contains(times), "{lease:?} was asked after {times} times in a minute");
+    }
+    assert!(questions <= 60, "{questions} questions for the leases of one client in a minute");
+    let told: BTreeSet<LeaseId> = world
+        .signals
+        .iter()
+        .filter_map(|signal| if let Signal::LeaseLost { lease } = signal { Some(*lease) } else { None })
+        .collect();
+    assert!(!told.is_empty());
+    assert_eq!(told, lost);
 }
 
 #[test]

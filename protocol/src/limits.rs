@@ -14,6 +14,8 @@ pub const LANE_BODY_BYTES_MAX: usize = 64 * 1024;
 pub const TTL_MS_MIN: u64 = 1_000;
 /// Longest lease, in milliseconds: one day.
 pub const TTL_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+/// Most leases of one question whether they still are: they are looked up under one lock.
+pub const LEASES_CHECKED_MAX: usize = 1_000;
 /// Outcomes that a session remembers for retries.
 pub const SESSION_WINDOW: u64 = 1_024;
 /// Largest outcome that is remembered whole; beyond it a retry learns success and revision, without the data read.

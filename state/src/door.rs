@@ -6,8 +6,8 @@ mod authorise;
 mod check;
 
 use hither_protocol::message::{
-    ClientAdd, ClientList, ClientRevoke, Context, Get, LeaseInfo, LeaseList, LeaseRenew, Range, RenewIdentity, Request,
-    Role,
+    ClientAdd, ClientList, ClientRevoke, Context, Get, LeaseCheck, LeaseInfo, LeaseList, LeaseRenew, Range,
+    RenewIdentity, Request, Role,
 };
 use hither_protocol::{KeyRange, Namespace, Refusal, UnixMillis};
 
@@ -59,6 +59,8 @@ pub enum LeaseRequest {
     Info(LeaseInfo),
     /// Show many.
     List(LeaseList),
+    /// Say which are over.
+    Check(LeaseCheck),
 }
 
 /// A request about identities.
@@ -130,6 +132,10 @@ pub fn admit(caller: &Caller, context: &Context, request: Request, at: UnixMilli
         Request::LeaseRenew(renew) => Admitted::Lease(LeaseRequest::Renew(renew)),
         Request::LeaseInfo(info) => Admitted::Lease(LeaseRequest::Info(info)),
         Request::LeaseList(list) => Admitted::Lease(LeaseRequest::List(list)),
+        Request::LeaseCheck(asked) => {
+            check::check_leases(&asked)?;
+            Admitted::Lease(LeaseRequest::Check(asked))
+        }
         Request::RenewIdentity(renew) => Admitted::Identity(IdentityRequest::Renew(renew)),
         Request::ClientAdd(add) => Admitted::Identity(IdentityRequest::Add(add)),
         Request::ClientList(list) => Admitted::Identity(IdentityRequest::List(list)),

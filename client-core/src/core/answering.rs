@@ -180,11 +180,9 @@ impl Core {
                 }
             }
             Purpose::OpenSession => self.session_opened(now, outcome, sent_at),
-            Purpose::Ask(lease) => {
-                if let Err(error) = outcome
-                    && error.code() == ErrorCode::LeaseNotFound
-                {
-                    self.lose_lease(lease);
+            Purpose::Check => {
+                if let Ok((_, Reply::LeaseCheck(checked))) = outcome {
+                    checked.gone.into_iter().for_each(|lease| self.lose_lease(lease));
                 }
             }
             Purpose::Forget => {}

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use hither_protocol::message::{KeepAliveReply, LeaseInfo};
+use hither_protocol::limits::LEASES_CHECKED_MAX;
+use hither_protocol::message::{KeepAliveReply, LeaseCheck};
 use hither_protocol::{LeaseId, Moment};
 
 use super::{Core, Note, Signal};
@@ -61,9 +62,9 @@ impl Core {
             }
         }
         let timeout = self.options.request_timeout;
-        for lease in due {
-            let ask = LeaseInfo { lease, keys: false };
-            self.ask_quietly(now, Purpose::Ask(lease), ask.into(), timeout);
+        for leases in due.chunks(LEASES_CHECKED_MAX) {
+            let check = LeaseCheck { leases: leases.to_vec() };
+            self.ask_quietly(now, Purpose::Check, check.into(), timeout);
         }
     }
 

@@ -128,6 +128,21 @@ pub struct LeaseListReply {
     pub more: bool,
 }
 
+/// Asks which of these leases are over. A holder asks after all of its leases with few of these; at most
+/// [`LEASES_CHECKED_MAX`](crate::limits::LEASES_CHECKED_MAX) each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseCheck {
+    /// The leases.
+    pub leases: Vec<LeaseId>,
+}
+
+/// Answers [`LeaseCheck`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseCheckReply {
+    /// Of the leases asked after, those that do not exist, or no longer do.
+    pub gone: Vec<LeaseId>,
+}
+
 /// Opens a session: a window of remembered outcomes and a bound lease with the session's number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionOpen {
@@ -179,6 +194,9 @@ impl Message for LeaseInfo {
 }
 impl Message for LeaseList {
     const OP: u16 = op::LEASE_LIST;
+}
+impl Message for LeaseCheck {
+    const OP: u16 = op::LEASE_CHECK;
 }
 impl Message for SessionOpen {
     const OP: u16 = op::SESSION_OPEN;

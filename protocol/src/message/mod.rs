@@ -22,9 +22,9 @@ pub use identity::{
 };
 pub use kv::{Consistency, Delete, DeleteReply, Get, GetReply, Projection, Put, PutReply, Range, RangeReply, Stamp};
 pub use lease::{
-    LeaseGrant, LeaseGrantReply, LeaseInfo, LeaseInfoReply, LeaseKind, LeaseList, LeaseListReply, LeaseRenew,
-    LeaseRenewReply, LeaseRevoke, LeaseRevokeReply, LeaseStatus, SessionClose, SessionCloseReply, SessionOpen,
-    SessionOpenReply,
+    LeaseCheck, LeaseCheckReply, LeaseGrant, LeaseGrantReply, LeaseInfo, LeaseInfoReply, LeaseKind, LeaseList,
+    LeaseListReply, LeaseRenew, LeaseRenewReply, LeaseRevoke, LeaseRevokeReply, LeaseStatus, SessionClose,
+    SessionCloseReply, SessionOpen, SessionOpenReply,
 };
 pub use request::{Reply, Request, encode_refusal};
 pub use status::{Status, StatusReply};

@@ -53,6 +53,8 @@ pub const LEASE_LIST: u16 = 0x0205;
 pub const SESSION_OPEN: u16 = 0x0206;
 /// Request lane.
 pub const SESSION_CLOSE: u16 = 0x0207;
+/// Request lane.
+pub const LEASE_CHECK: u16 = 0x0208;
 
 /// Enrolment connection.
 pub const ENROL: u16 = 0x0301;

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ClientAdd, ClientAddReply, ClientList, ClientListReply, ClientRevoke, ClientRevokeReply, Context, Delete,
-    DeleteReply, Enrol, EnrolReply, Get, GetReply, LeaseGrant, LeaseGrantReply, LeaseInfo, LeaseInfoReply, LeaseList,
-    LeaseListReply, LeaseRenew, LeaseRenewReply, LeaseRevoke, LeaseRevokeReply, Put, PutReply, Range, RangeReply,
-    RenewIdentity, RenewIdentityReply, SessionClose, SessionCloseReply, SessionOpen, SessionOpenReply, Stamp, Status,
-    StatusReply, Txn, TxnReply, op,
+    DeleteReply, Enrol, EnrolReply, Get, GetReply, LeaseCheck, LeaseCheckReply, LeaseGrant, LeaseGrantReply, LeaseInfo,
+    LeaseInfoReply, LeaseList, LeaseListReply, LeaseRenew, LeaseRenewReply, LeaseRevoke, LeaseRevokeReply, Put,
+    PutReply, Range, RangeReply, RenewIdentity, RenewIdentityReply, SessionClose, SessionCloseReply, SessionOpen,
+    SessionOpenReply, Stamp, Status, StatusReply, Txn, TxnReply, op,
 };
 use crate::RequestNumber;
 use crate::codec::{
@@ -139,6 +139,8 @@ requests! {
     LeaseInfo => LeaseInfoReply,
     /// Many leases.
     LeaseList => LeaseListReply,
+    /// Which leases are over.
+    LeaseCheck => LeaseCheckReply,
     /// A new session.
     SessionOpen => SessionOpenReply,
     /// End a session.
@@ -168,6 +170,7 @@ impl Request {
             | Self::LeaseRenew(_)
             | Self::LeaseInfo(_)
             | Self::LeaseList(_)
+            | Self::LeaseCheck(_)
             | Self::SessionOpen(_)
             | Self::SessionClose(_)
             | Self::Enrol(_)

@@ -183,6 +183,7 @@ fn requests(all: &mut Samples) {
     all.ask("lease-info", "with keys", LeaseInfo { lease: LeaseId(0x1_0000), keys: true });
     all.ask("lease-list", "first page", LeaseList { after: None, limit: 0 });
     all.ask("lease-list", "next page", LeaseList { after: Some(LeaseId(0x1_0000)), limit: 100 });
+    all.ask("lease-check", "two", LeaseCheck { leases: vec![LeaseId(0x1_0000), LeaseId(0x1_0001)] });
     all.ask("session-open", "plain", SessionOpen { ttl_ms: 10_000, nonce: *b"fedcba9876543210" });
     all.ask("session-close", "plain", SessionClose { session: SessionId(0x2_0001) });
     all.ask("status", "plain", Status {});
@@ -258,6 +259,8 @@ fn replies(all: &mut Samples) {
     );
     let expired = LeaseStatus { remaining_ms: None, ..status(LeaseKind::Bound, LeaseState::Expired, bound) };
     all.answer("lease-list-reply", "page", Reply::LeaseList(LeaseListReply { leases: vec![expired], more: true }));
+    all.answer("lease-check-reply", "none", Reply::LeaseCheck(LeaseCheckReply { gone: vec![] }));
+    all.answer("lease-check-reply", "one", Reply::LeaseCheck(LeaseCheckReply { gone: vec![lease] }));
     let opened = SessionOpenReply { session: SessionId(0x2_0001), ttl_ms: 10_000, epoch: 1 };
     all.answer("session-open-reply", "plain", Reply::SessionOpen(opened));
     let closed = SessionCloseReply { revision: Revision(305), deleted: 2 };

@@ -1,7 +1,8 @@
 //! Leases, as far as they need no log entry.
 
 use hither_protocol::message::{
-    Consistency, LeaseInfo, LeaseInfoReply, LeaseList, LeaseListReply, LeaseRenew, LeaseStatus, Reply, Stamp,
+    Consistency, LeaseCheck, LeaseCheckReply, LeaseInfo, LeaseInfoReply, LeaseList, LeaseListReply, LeaseRenew,
+    LeaseStatus, Reply, Stamp,
 };
 use hither_protocol::{ErrorCode, LeaseId, Refusal};
 use hither_state::LeaseView;
@@ -22,6 +23,7 @@ impl Service {
             LeaseRequest::Renew(renew) => self.renew(caller, &renew).await,
             LeaseRequest::Info(info) => self.lease_info(caller, &info).await,
             LeaseRequest::List(list) => self.lease_list(caller, &list).await,
+            LeaseRequest::Check(asked) => self.lease_check(caller, asked).await,
         }
     }
 
@@ -96,6 +98,17 @@ impl Service {
             reply.leases.push(self.lease_status(&lease));
         }
         if seen == SCAN_MAX { after } else { None }
+    }
+
+    async fn lease_check(&self, caller: &Caller, asked: LeaseCheck) -> Result<(Stamp, Reply), Refusal> {
+        let mut stamp = self.engine.barrier(Consistency::Linearizable).await?;
+        let state = self.engine.machine().state.read();
+        stamp.revision = state.revision();
+        let is_gone =
+            |lease: &LeaseId| state.lease(*lease).is_none_or(|lease| lease.record.namespace != caller.namespace);
+        let mut gone = asked.leases;
+        gone.retain(is_gone);
+        Ok((stamp, Reply::LeaseCheck(LeaseCheckReply { gone })))
     }
 
     fn lease_status(&self, lease: &LeaseView<'_>) -> LeaseStatus {

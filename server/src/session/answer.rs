@@ -8,7 +8,7 @@ use hither_protocol::codec::Frame;
 use hither_protocol::frame::HEADER_BYTES;
 use hither_protocol::limits::{FRAME_BYTES_MAX, LANE_BODY_BYTES_MAX};
 use hither_protocol::message::{Context, Reply, Request, SessionCloseReply, Stamp, TxnResult, encode_refusal};
-use hither_protocol::{Entry, ErrorCode, Refusal, RequestNumber, SessionId, UnixMillis};
+use hither_protocol::{Entry, ErrorCode, LeaseId, Refusal, RequestNumber, SessionId, UnixMillis};
 use hither_state::door::Caller;
 use hither_state::{Action, Command};
 use quinn::{SendStream, VarInt};
@@ -271,6 +271,7 @@ fn weight(reply: &Reply) -> usize {
                 .sum(),
             Reply::LeaseInfo(info) => info.keys.iter().map(|key| key.as_bytes().len() + 4).sum(),
             Reply::LeaseList(list) => list.leases.iter().map(|lease| lease.owner.len() + 2 * OVERHEAD).sum(),
+            Reply::LeaseCheck(checked) => checked.gone.len() * size_of::<LeaseId>(),
             Reply::ClientList(list) => list.clients.iter().map(|client| client.name.len() + OVERHEAD).sum(),
             _ => 0,
         }

@@ -1,7 +1,8 @@
 use hither_protocol::error::CloseCode;
+use hither_protocol::limits::LEASES_CHECKED_MAX;
 use hither_protocol::message::{
-    Context, Goodbye, KeepAlive, KeepAliveReply, LeaseGrant, LeaseInfo, LeaseKind, LeaseList, Put, Reply, RetryToken,
-    SessionClose,
+    Context, Goodbye, KeepAlive, KeepAliveReply, LeaseCheck, LeaseGrant, LeaseInfo, LeaseKind, LeaseList, Put, Reply,
+    RetryToken, SessionClose,
 };
 use hither_protocol::{ErrorCode, LeaseId, LeaseState, SequenceNumber, SessionId};
 
@@ -134,6 +135,16 @@ async fn leases_of_other_namespaces_do_not_exist() {
     let mut other = Client::greet(server.node.client_addr(), &server.admin(), elsewhere).await;
     let refusal = other.call(LeaseInfo { lease, keys: true }).await.expect_err("is refused");
     assert_eq!(refusal.code, ErrorCode::LeaseNotFound);
+    let unknown = LeaseId(lease.0 + 1);
+    let gone = |reply: Result<_, _>| match reply {
+        Ok((_, Reply::LeaseCheck(checked))) => checked.gone,
+        other => panic!("{other:?}"),
+    };
+    let check = LeaseCheck { leases: vec![lease, unknown] };
+    assert_eq!(gone(other.call(check.clone()).await), [lease, unknown]);
+    assert_eq!(gone(client.call(check).await), [unknown]);
+    let too_many = LeaseCheck { leases: vec![lease; LEASES_CHECKED_MAX + 1] };
+    assert_eq!(client.call(too_many).await.expect_err("is refused").code, ErrorCode::InvalidArgument);
     let count = |reply: Result<_, _>| match reply {
         Ok((_, Reply::LeaseList(list))) => list.leases.len(),
         other => panic!("{other:?}"),

@@ -19,6 +19,7 @@ pub(super) fn authorise(caller: &Caller, request: &Request) -> Result<(), Refusa
         | Request::LeaseRevoke(_)
         | Request::LeaseInfo(_)
         | Request::LeaseList(_)
+        | Request::LeaseCheck(_)
         | Request::SessionOpen(_)
         | Request::SessionClose(_)
         | Request::RenewIdentity(_)

@@ -1,8 +1,10 @@
 //! What a request may contain. Each refusal says what is wrong, by how much, and where.
 
 use bytes::Bytes;
-use hither_protocol::limits::{SESSION_WINDOW, TTL_MS_MAX, TTL_MS_MIN, TXN_OPS_MAX, VALUE_BYTES_MAX};
-use hither_protocol::message::{Compare, LeaseGrant, LeaseKind, Put, RetryToken, Txn, TxnOp};
+use hither_protocol::limits::{
+    LEASES_CHECKED_MAX, SESSION_WINDOW, TTL_MS_MAX, TTL_MS_MIN, TXN_OPS_MAX, VALUE_BYTES_MAX,
+};
+use hither_protocol::message::{Compare, LeaseCheck, LeaseGrant, LeaseKind, Put, RetryToken, Txn, TxnOp};
 use hither_protocol::{ErrorCode, Key, KeyRange, Refusal};
 
 /// Checks a range that a watch asks for, by the same rules as any other.
@@ -61,6 +63,17 @@ pub(super) fn check_grant(grant: &LeaseGrant, has_session: bool) -> Result<(), R
             "a bound lease lives as long as a session: send the grant with the retry token of an open one",
         )),
     }
+}
+
+pub(super) fn check_leases(asked: &LeaseCheck) -> Result<(), Refusal> {
+    let count = asked.leases.len();
+    if count <= LEASES_CHECKED_MAX {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        ErrorCode::InvalidArgument,
+        format!("the question is about {count} leases, the limit is {LEASES_CHECKED_MAX}: ask several times"),
+    ))
 }
 
 pub(super) fn check_txn(txn: &Txn) -> Result<(), Refusal> {
