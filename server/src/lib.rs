@@ -10,6 +10,7 @@ pub mod engine;
 pub mod identity;
 mod leader;
 pub mod machine;
+pub mod memory;
 pub mod node;
 mod persister;
 mod quic;

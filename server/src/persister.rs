@@ -19,6 +19,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::engine::{Failing, Stats};
 use crate::machine::{Block, Standing};
+use crate::memory;
 use crate::raft::Runtime;
 use crate::raft::record::{self, Record};
 use crate::raft::{LogId, StoredMembership};
@@ -33,6 +34,10 @@ const FLUSH_BYTES: usize = 16 << 20;
 const ROWS_KEPT: usize = 4_096;
 /// Longest time that something written stays volatile.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(60);
+/// When nothing has been applied for so long, a burst is over: what it left in memory is made durable and given back.
+const REST: Duration = Duration::from_secs(2);
+/// Bytes written that are worth it.
+const REST_BYTES: usize = 1 << 20;
 
 /// Rows of a whole state, and its meta row.
 #[derive(Debug)]
@@ -126,6 +131,8 @@ impl Persister {
             standing,
             unflushed_bytes: 0,
             unflushed_since: None,
+            written_at: None,
+            owes_memory: false,
         };
         R::thread(crate::engine::THREAD_PERSISTER, async move {
             match writer.run(waiting, &rung).await {
@@ -197,6 +204,10 @@ struct Writer<R: Runtime, D> {
     standing: Standing,
     unflushed_bytes: usize,
     unflushed_since: Option<R::Instant>,
+    /// When it was last written, or came to rest.
+    written_at: Option<R::Instant>,
+    /// A burst is over, and its memory was not given back yet.
+    owes_memory: bool,
 }
 
 impl<R: Runtime, D: StateDevice> Writer<R, D> {
@@ -249,11 +260,12 @@ impl<R: Runtime, D: StateDevice> Writer<R, D> {
             }
             let flush = self.unflushed_since.map(|since| since + FLUSH_INTERVAL);
             let write = self.unwritten_since.map(|since| since + self.interval);
-            match (write.into_iter().chain(flush).min(), write.is_some()) {
+            match (write.into_iter().chain(flush).chain(self.rests_at()).min(), write.is_some()) {
                 (None, _) => return Ok(jobs.recv().await),
                 (Some(due), _) if R::Instant::now() >= due => {
                     self.write()?;
                     self.flush_if_due()?;
+                    self.rest_if_due()?;
                 }
                 (Some(due), true) => {
                     // Whichever it is, what has come is looked at first.
@@ -283,7 +295,9 @@ impl<R: Runtime, D: StateDevice> Writer<R, D> {
         self.device.write(&rows, &meta.encode())?;
         self.standing = standing;
         self.unflushed_bytes += rows.iter().map(cost).sum::<usize>();
-        self.unflushed_since.get_or_insert_with(R::Instant::now);
+        let now = R::Instant::now();
+        self.unflushed_since.get_or_insert(now);
+        self.written_at = Some(now);
         self.stats.unpersisted_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.stats.persisted_index.store(meta.applied_index, Ordering::Relaxed);
         Ok(())
@@ -293,6 +307,29 @@ impl<R: Runtime, D: StateDevice> Writer<R, D> {
         let is_due = self.unflushed_bytes >= FLUSH_BYTES
             || self.unflushed_since.is_some_and(|since| since.elapsed() >= FLUSH_INTERVAL);
         if is_due { self.flush() } else { Ok(()) }
+    }
+
+    /// When the burst counts as over, if that is worth anything.
+    fn rests_at(&self) -> Option<R::Instant> {
+        let is_worth_it = self.unwritten.is_none() && (self.unflushed_bytes >= REST_BYTES || self.owes_memory);
+        self.written_at.filter(|_| is_worth_it).map(|at| at + REST)
+    }
+
+    fn rest_if_due(&mut self) -> io::Result<()> {
+        let now = R::Instant::now();
+        if self.rests_at().is_none_or(|at| now < at) {
+            return Ok(());
+        }
+        if self.unflushed_bytes >= REST_BYTES {
+            self.flush()?;
+            // The device lets go of what it flushed in its own time.
+            self.written_at = Some(now);
+            self.owes_memory = true;
+        } else {
+            self.owes_memory = false;
+            memory::give_back();
+        }
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -163,7 +163,16 @@ pub fn encode_batch(commands: &[Command]) -> Bytes {
 /// [`DecodeError`]: this replica must stop.
 pub fn decode_batch(payload: &[u8]) -> Result<Vec<Command>, DecodeError> {
     match payload.split_first() {
-        Some((&BATCH_FORMAT, commands)) => decode_body(commands).map_err(DecodeError::Damaged),
+        Some((&BATCH_FORMAT, commands)) => {
+            let mut commands: Vec<Command> = decode_body(commands).map_err(DecodeError::Damaged)?;
+            // Records keep the namespace of their command: many of one name share its memory.
+            for next in 1..commands.len() {
+                if commands[next].namespace == commands[next - 1].namespace {
+                    commands[next].namespace = commands[next - 1].namespace.clone();
+                }
+            }
+            Ok(commands)
+        }
         Some((&format, _)) => Err(DecodeError::Format(format)),
         None => Err(DecodeError::Format(0)),
     }

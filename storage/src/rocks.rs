@@ -6,8 +6,9 @@ use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, LogLevel, Op
 
 use crate::StorageError;
 
-/// Nearly everything is read once, at the start.
-const BLOCK_CACHE_BYTES: usize = 8 << 20;
+/// Everything is read once: at the start, and by the check of what was just written, which is all that the cache would fill
+/// with.
+const BLOCK_CACHE_BYTES: usize = 1 << 20;
 /// Of a scan from one end to the other.
 const READAHEAD_BYTES: usize = 2 << 20;
 

@@ -42,8 +42,13 @@ pub(crate) async fn run<R: Runtime, D: LogDevice>(
 ) {
     let work = Box::pin(async {
         let mut appended = log.appended();
+        let mut before = appended;
         loop {
             R::sleep(INTERVAL).await;
+            let now = log.appended();
+            if std::mem::replace(&mut before, now) == now {
+                log.rest();
+            }
             let has_grown = log.appended() - appended >= limits.grown_bytes
                 || log.last_index().saturating_sub(durable) >= limits.grown_entries;
             if has_grown {

@@ -128,6 +128,11 @@ impl<R: Runtime, D: LogDevice> Log<R, D> {
         self.ring.lock().appended()
     }
 
+    /// Nothing was appended for a while.
+    pub(crate) fn rest(&self) {
+        self.ring.lock().rest();
+    }
+
     /// The last entry that may go if about so many bytes and no more than so many entries are kept.
     pub(crate) fn surplus(&self, bytes_kept: u64, entries_kept: u64) -> Option<u64> {
         self.ring.lock().surplus(bytes_kept, entries_kept)

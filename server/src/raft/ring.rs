@@ -4,8 +4,14 @@ use std::collections::VecDeque;
 
 use super::types::{Entry, LogId, Payload, Vote};
 
-/// Bytes of entries kept beyond those not yet written: apply and replication read the newest ones again.
+/// Bytes of entries kept beyond those not yet written, until they were read: apply and replication read the newest ones.
 const BYTES_MAX: usize = 16 << 20;
+
+/// Bytes of entries kept that were read, for whoever reads them again.
+const READ_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of entries kept once nothing is appended any more.
+const REST_BYTES_MAX: usize = 256 << 10;
 
 /// Bytes of entries between two marks of the log's weight.
 const MARK_BYTES: u64 = 1 << 20;
@@ -29,6 +35,8 @@ pub(crate) struct Ring {
     pub(crate) committed: Option<LogId>,
     /// The last entry that the device has, of those of this epoch.
     written: Option<u64>,
+    /// The index after the last entry that was read.
+    read: u64,
     /// Bytes of entries appended since the log was opened, truncated or not.
     appended: u64,
     /// Some indexes, and the bytes that were appended before them.
@@ -75,6 +83,7 @@ impl Ring {
         }
         let kept = self.entries.partition_point(|entry| entry.log_id.index < keep);
         self.bytes -= self.entries.drain(kept..).map(|entry| cost(&entry)).sum::<usize>();
+        self.read = self.read.min(keep);
         self.marks.truncate(self.marks.partition_point(|(index, _)| *index < keep));
         self.last = last;
         self.written = self.written.min(last.map(|last| last.index));
@@ -99,8 +108,20 @@ impl Ring {
         if epoch == self.epoch {
             self.written = self.written.max(Some(index));
         }
-        while self.bytes > BYTES_MAX {
-            match self.entries.front() {
+        self.keep(BYTES_MAX, u64::MAX);
+        self.keep(READ_BYTES_MAX, self.read);
+    }
+
+    /// A burst is over: whoever is still behind reads from the disk.
+    pub(crate) fn rest(&mut self) {
+        self.keep(REST_BYTES_MAX, u64::MAX);
+        self.entries.shrink_to(2 * self.entries.len());
+    }
+
+    /// Drops the oldest entries before `end` that the disk has, down to so many bytes.
+    fn keep(&mut self, bytes_max: usize, end: u64) {
+        while self.bytes > bytes_max {
+            match self.entries.front().filter(|entry| entry.log_id.index < end) {
                 Some(entry) if Some(entry.log_id.index) <= self.written => self.bytes -= cost(entry),
                 _ => break,
             }
@@ -133,7 +154,7 @@ impl Ring {
 
     /// The entries from `start` up to but not including `end`, as far as the log has them, of which those in memory stop
     /// before `bytes_max`, after at least one.
-    pub(crate) fn find(&self, start: u64, end: u64, bytes_max: usize) -> Found {
+    pub(crate) fn find(&mut self, start: u64, end: u64, bytes_max: usize) -> Found {
         let (start, end) = (start.max(self.first()), end.min(self.end()));
         if start >= end {
             return Found::default();
@@ -147,7 +168,11 @@ impl Ring {
             bytes += cost(entry);
             entry.log_id.index < end && (first || bytes <= bytes_max)
         });
-        Found { disk, memory: entries.cloned().collect() }
+        let memory: Vec<Entry> = entries.cloned().collect();
+        if let Some(last) = memory.last() {
+            self.read = self.read.max(last.log_id.index + 1);
+        }
+        Found { disk, memory }
     }
 }
 
@@ -183,7 +208,30 @@ mod tests {
         let found = ring.find(0, 9, usize::MAX);
         assert_eq!((found.disk, indexes(&found)), (Some((0, 2)), vec![2, 3]));
         ring.wrote(0, 3);
-        assert_eq!(indexes(&ring.find(3, 9, usize::MAX)), [3]);
+        assert_eq!(ring.find(3, 9, usize::MAX).disk, Some((3, 4)), "written and read: nobody needs it in memory");
+    }
+
+    #[test]
+    fn what_nobody_has_read_yet_stays_in_memory_while_there_is_room() {
+        let mut ring = Ring::default();
+        (0..10).for_each(|index| ring.append(entry(1, index, READ_BYTES_MAX)));
+        ring.wrote(0, 9);
+        assert_eq!(indexes(&ring.find(0, 5, usize::MAX)), [0, 1, 2, 3, 4]);
+        ring.wrote(0, 9);
+        assert_eq!(ring.find(0, 10, usize::MAX).disk, Some((0, 5)));
+    }
+
+    #[test]
+    fn a_log_at_rest_keeps_little_and_nothing_that_the_disk_does_not_have() {
+        let mut ring = Ring::default();
+        (0..100).for_each(|index| ring.append(entry(1, index, REST_BYTES_MAX / 20)));
+        ring.wrote(0, 49);
+        ring.rest();
+        assert_eq!(ring.find(0, 100, usize::MAX).disk, Some((0, 50)));
+        ring.wrote(0, 99);
+        assert_eq!(ring.find(0, 100, usize::MAX).disk, Some((0, 50)), "while it is in use it keeps more");
+        ring.rest();
+        assert_eq!(ring.find(0, 100, usize::MAX).disk, Some((0, 81)));
     }
 
     #[test]

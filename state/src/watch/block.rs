@@ -1,16 +1,18 @@
-//! What one revision changed, each event encoded once for all its watchers.
+//! What one revision changed, each event encoded at most once for all its watchers.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use hither_protocol::codec::encode_body;
 use hither_protocol::message::Filter;
-use hither_protocol::{Entry, Event, Key, KeyRange, LeaseId, Moment, Namespace, Previous, Revision, Version};
+use hither_protocol::{
+    Entry, Event, Key, KeyRange, LeaseId, LeaseState, Moment, Namespace, Previous, Revision, Version,
+};
 
 use crate::{Change, Delta};
 
 /// Bytes that a record costs beside its event: itself and the allocations behind it.
-const RECORD_OVERHEAD_BYTES: usize = 192;
+const RECORD_OVERHEAD_BYTES: usize = 256;
 
 /// Room for what an event has beside its key and value: lengths, revisions, version, lease.
 const NUMBERS_BYTES: usize = 64;
@@ -31,17 +33,18 @@ pub(super) struct Block {
 pub(super) struct Record {
     pub(super) namespace: Namespace,
     pub(super) subject: Subject,
-    /// The event as the wire has it, without the entry before.
-    pub(super) body: Bytes,
+    /// The event as the wire has it, without the entry before; once somebody who watches has asked for it. Until then its key
+    /// and its value are those of the state, and history costs little beside it.
+    body: OnceLock<Bytes>,
 }
 
 /// What an event is about.
 #[derive(Debug)]
 pub(super) enum Subject {
-    Put(Key, Before),
-    Delete(Key, Before),
+    Put(Entry, Before),
+    Delete(Key, Revision, Before),
     /// The standing of a lease, and its keys.
-    Liveness(LeaseId, Vec<Key>),
+    Liveness(LeaseId, LeaseState, Revision, Vec<Key>),
 }
 
 /// What an event is about, for comparison.
@@ -94,37 +97,59 @@ pub(super) fn event(change: &Change, revision: Revision) -> Option<(&Namespace, 
 
 impl Record {
     fn of(change: &Change, revision: Revision) -> Option<Self> {
-        let (namespace, event) = event(change, revision)?;
-        let entry = |entry: &Entry| Before::Entry(Arc::new(entry.clone()));
-        let subject = match change {
-            Change::Put { entry: now, previous, .. } => {
-                Subject::Put(now.key.clone(), previous.as_ref().map_or(Before::None, entry))
+        let before = |entry: &Entry| Before::Entry(Arc::new(entry.clone()));
+        let (namespace, subject) = match change {
+            Change::Put { namespace, entry, previous } => {
+                (namespace, Subject::Put(entry.clone(), previous.as_ref().map_or(Before::None, before)))
             }
-            Change::Delete { previous, .. } => Subject::Delete(previous.key.clone(), entry(previous)),
-            Change::Liveness { lease, keys, .. } => Subject::Liveness(*lease, keys.clone()),
+            Change::Delete { namespace, previous } => {
+                (namespace, Subject::Delete(previous.key.clone(), revision, before(previous)))
+            }
+            Change::Liveness { lease, state, namespace, keys } => {
+                (namespace, Subject::Liveness(*lease, *state, revision, keys.clone()))
+            }
             _ => return None,
         };
-        Some(Self { namespace: namespace.clone(), subject, body: encode(&event) })
+        Some(Self { namespace: namespace.clone(), subject, body: OnceLock::new() })
     }
 
     /// The record of an event that was read from disk. `keys` are those of the lease whose standing the event is.
-    pub(super) fn stored(namespace: Namespace, event: &Event, keys: Vec<Key>) -> Self {
+    pub(super) fn stored(namespace: Namespace, event: Event, keys: Vec<Key>) -> Self {
         let subject = match event {
             Event::Put { entry, .. } => {
                 let before = if entry.version == Version(1) { Before::None } else { Before::Forgotten };
-                Subject::Put(entry.key.clone(), before)
+                Subject::Put(entry, before)
             }
-            Event::Delete { key, .. } => Subject::Delete(key.clone(), Before::Forgotten),
-            Event::Liveness { lease, .. } => Subject::Liveness(*lease, keys),
+            Event::Delete { key, revision, .. } => Subject::Delete(key, revision, Before::Forgotten),
+            Event::Liveness { lease, state, revision } => Subject::Liveness(lease, state, revision, keys),
         };
-        Self { namespace, subject, body: encode(event) }
+        Self { namespace, subject, body: OnceLock::new() }
+    }
+
+    fn body(&self) -> &Bytes {
+        self.body.get_or_init(|| {
+            // Kept as long as history is: what was grown by doubling would be half air.
+            let mut body = BytesMut::with_capacity(self.body_bytes());
+            encode_body(&mut body, &self.subject.event());
+            body.freeze()
+        })
+    }
+
+    /// No less than the event has as the wire has it, and little more.
+    pub(super) fn body_bytes(&self) -> usize {
+        let payload = match &self.subject {
+            Subject::Put(entry, _) => entry.key.as_bytes().len() + entry.value.len(),
+            Subject::Delete(key, ..) => key.as_bytes().len(),
+            Subject::Liveness(..) => 0,
+        };
+        payload + NUMBERS_BYTES
     }
 
     /// The event as a watch gets it.
     pub(super) fn encoded(&self, previous: bool, bytes_max: usize) -> Bytes {
         match &self.subject {
-            Subject::Put(_, before) | Subject::Delete(_, before) if previous => self.encoded_after(before, bytes_max),
-            _ => self.body.clone(),
+            Subject::Put(_, before) | Subject::Delete(.., before) if previous => self.encoded_after(before, bytes_max),
+            _ => self.body().clone(),
         }
     }
 
@@ -132,8 +157,9 @@ impl Record {
     /// forgotten.
     pub(super) fn encoded_after(&self, before: &Before, bytes_max: usize) -> Bytes {
         // The entry before is the last field of an event, and "not asked", variant 0, its last byte.
-        let Some((_, event)) = self.body.split_last() else { return self.body.clone() };
-        let mut body = BytesMut::with_capacity(self.body.len() + before.cost());
+        let whole = self.body();
+        let Some((_, event)) = whole.split_last() else { return whole.clone() };
+        let mut body = BytesMut::with_capacity(whole.len() + before.cost());
         body.extend_from_slice(event);
         encode_body(&mut body, &before.previous());
         if body.len() > bytes_max {
@@ -146,7 +172,7 @@ impl Record {
     /// The entry before the event; none for the standing of a lease.
     pub(super) const fn before(&self) -> Option<&Before> {
         match &self.subject {
-            Subject::Put(_, before) | Subject::Delete(_, before) => Some(before),
+            Subject::Put(_, before) | Subject::Delete(.., before) => Some(before),
             Subject::Liveness(..) => None,
         }
     }
@@ -154,16 +180,16 @@ impl Record {
     /// What the event is about: of two events about the same, the later is the newer state.
     pub(super) fn about(&self) -> About<'_> {
         match &self.subject {
-            Subject::Put(key, _) | Subject::Delete(key, _) => About::Key(key),
-            Subject::Liveness(lease, _) => About::Lease(*lease),
+            Subject::Put(Entry { key, .. }, _) | Subject::Delete(key, ..) => About::Key(key),
+            Subject::Liveness(lease, ..) => About::Lease(*lease),
         }
     }
 
     /// The keys that the event concerns.
     pub(super) fn keys(&self) -> &[Key] {
         match &self.subject {
-            Subject::Put(key, _) | Subject::Delete(key, _) => std::slice::from_ref(key),
-            Subject::Liveness(_, keys) => keys,
+            Subject::Put(Entry { key, .. }, _) | Subject::Delete(key, ..) => std::slice::from_ref(key),
+            Subject::Liveness(.., keys) => keys,
         }
     }
 
@@ -184,10 +210,25 @@ impl Record {
 
     fn cost(&self) -> usize {
         let subject = match &self.subject {
-            Subject::Put(key, before) | Subject::Delete(key, before) => key.as_bytes().len() + before.cost(),
-            Subject::Liveness(_, keys) => keys.iter().map(|key| size_of::<Key>() + key.as_bytes().len()).sum(),
+            Subject::Put(_, before) | Subject::Delete(.., before) => before.cost(),
+            Subject::Liveness(.., keys) => keys.iter().map(|key| size_of::<Key>() + key.as_bytes().len()).sum(),
         };
-        RECORD_OVERHEAD_BYTES + subject + self.body.len()
+        // Counted as if it were watched: keys are shared with the state, and values until they are overwritten.
+        RECORD_OVERHEAD_BYTES + subject + self.body_bytes()
+    }
+}
+
+impl Subject {
+    /// Without the entry before it.
+    fn event(&self) -> Event {
+        let previous = Previous::NotAsked;
+        match self {
+            Self::Put(entry, _) => Event::Put { entry: entry.clone(), previous },
+            Self::Delete(key, revision, _) => Event::Delete { key: key.clone(), revision: *revision, previous },
+            Self::Liveness(lease, state, revision, _) => {
+                Event::Liveness { lease: *lease, state: *state, revision: *revision }
+            }
+        }
     }
 }
 
@@ -206,16 +247,4 @@ impl Before {
             Self::None | Self::Forgotten => 0,
         }
     }
-}
-
-fn encode(event: &Event) -> Bytes {
-    let payload = match event {
-        Event::Put { entry, .. } => entry.key.as_bytes().len() + entry.value.len(),
-        Event::Delete { key, .. } => key.as_bytes().len(),
-        Event::Liveness { .. } => 0,
-    };
-    let mut body = BytesMut::with_capacity(payload + NUMBERS_BYTES);
-    encode_body(&mut body, event);
-    // Kept as long as history is, so in as little memory as it needs: one piece without air.
-    Bytes::copy_from_slice(&body)
 }

@@ -224,7 +224,7 @@ impl<'a> Found<'a> {
         for block in log.after(position) {
             for record in &block.records {
                 if record.is_for(&topic.key.namespace, &topic.key.range, topic.key.filter) {
-                    bytes += record.body.len();
+                    bytes += record.body_bytes();
                     records.push(record);
                 }
             }

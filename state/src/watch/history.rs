@@ -130,7 +130,7 @@ fn read_row(key: &[u8], value: &[u8]) -> io::Result<Vec<Block>> {
         if blocks.last().is_some_and(|before| before.revision >= stored.revision) {
             return Err(damaged(format!("the row of revision {last} is not in order")));
         }
-        let record = |stored: StoredEvent| Record::stored(stored.namespace, &stored.event, stored.keys);
+        let record = |stored: StoredEvent| Record::stored(stored.namespace, stored.event, stored.keys);
         let records = stored.events.into_iter().map(record).collect();
         blocks.push(Block::new(stored.revision, Moment::default(), records));
     }
