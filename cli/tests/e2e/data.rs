@@ -121,6 +121,24 @@ fn what_ls_prints_load_puts() {
 }
 
 #[test]
+fn of_a_long_load_every_line_is_put_and_of_a_key_the_last() {
+    let home = Home::new();
+    let _server = home.dev(&[]);
+    let line = |key: usize, value: usize| format!("{{\"key\":\"k{key:04}\",\"value\":\"{value}\"}}\n");
+    let mut lines = (0..1_000).map(|number| line(number, number)).collect::<String>();
+    lines += &line(999, 7);
+    assert_eq!(home.run_with(&["kv", "load"], lines.as_bytes()).out, b"1001\n");
+    assert_eq!(home.ok(&["kv", "ls", "k", "--prefix", "-o", "plain"]).lines().count(), 1_000);
+    assert_eq!(home.ok(&["kv", "get", "k0999"]), "7");
+
+    let broken = format!("{}{}not json\n{}", line(1, 70), line(2, 70), line(3, 70));
+    let ran = home.run_with(&["kv", "load"], broken.as_bytes());
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("line 3: ") && ran.err.contains("the 2 before it were put"), "{}", ran.err);
+    assert_eq!(["k0001", "k0002", "k0003"].map(|key| home.ok(&["kv", "get", key])), ["70", "70", "3"]);
+}
+
+#[test]
 fn a_leading_slash_gets_a_hint_and_is_obeyed() {
     let home = Home::new();
     let _server = home.dev(&[]);
