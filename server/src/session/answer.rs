@@ -287,7 +287,9 @@ mod tests {
 
     #[test]
     fn a_request_under_way_takes_less_than_a_kibibyte() {
+        // Unoptimised, a future keeps a few values that it no longer needs.
+        let bound = if cfg!(debug_assertions) { 1_280 } else { 1_024 };
         let size = size_of_future(work);
-        assert!(size < 1024, "{size} bytes, allocated and moved for every request");
+        assert!(size < bound, "{size} bytes, allocated and moved for every request");
     }
 }

@@ -68,10 +68,9 @@ impl Registry {
     pub(crate) fn wake(&self, connections: &[ConnectionId]) {
         if connections.len() <= WOKEN_DIRECTLY_MAX
             && let Some(open) = self.open.try_lock()
+            && connections.iter().all(|id| open.contains_key(id))
         {
-            if connections.iter().all(|id| open.contains_key(id)) {
-                return connections.iter().filter_map(|id| open.get(id)).for_each(|woken| woken.wake.notify_one());
-            }
+            return connections.iter().filter_map(|id| open.get(id)).for_each(|woken| woken.wake.notify_one());
         }
         self.woken.lock().extend_from_slice(connections);
         self.some_woken.notify_one();
