@@ -56,6 +56,7 @@ pub(crate) struct Service {
 }
 
 /// An answer.
+#[expect(clippy::large_enum_variant, reason = "nearly every answer is the large one, and none is kept")]
 pub(crate) enum Answer {
     /// In one frame.
     Whole(Stamp, Reply),
