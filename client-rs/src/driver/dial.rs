@@ -149,7 +149,10 @@ pub(crate) fn lost(endpoint: &Endpoint, error: &ConnectionError) -> Error {
             caused(ErrorCode::ProtocolMismatch, format!("{endpoint} does not speak QUIC version 1"))
         }
         ConnectionError::ConnectionClosed(close) if close.error_code == TransportErrorCode::CONNECTION_REFUSED => {
-            caused(ErrorCode::ServerBusy, format!("{endpoint} has as many clients at its door as it can take in"))
+            caused(
+                ErrorCode::ServerBusy,
+                format!("{endpoint} takes in no more clients now: too many are at its door, or it is going down"),
+            )
         }
         // Said by the peer.
         ConnectionError::ConnectionClosed(close) => match tls_alert(close.error_code.into()) {
