@@ -3,17 +3,16 @@
 //! Nothing waits for it but snapshots and shutdown. Every write is a cut: the rows of whole entries and the meta row that
 //! says which. What a crash takes is applied again from the log, which is purged only up to what is durable here.
 
-use std::collections::{HashMap, hash_map};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hither_state::device::{RowChange, Space, StateDevice};
-use hither_state::image::{self, Meta, Place};
-use hither_state::watch::{ChangeLog, HistoryRows};
-use hither_state::{Change, State, StateLimits};
+use hither_state::device::{Space, StateDevice};
+use hither_state::image::{self, Meta};
+use hither_state::watch::ChangeLog;
+use hither_state::{State, StateLimits};
 use openraft_rt::Instant;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -24,14 +23,16 @@ use crate::raft::Runtime;
 use crate::raft::record::{self, Record};
 use crate::raft::{LogId, StoredMembership};
 
+mod rows;
+
+use rows::{Rows, cost};
+
 /// Bytes of commands after which what was applied is looked at, though it is not yet time to write it.
 const LOOK_BYTES: u64 = 256 << 10;
 /// Bytes of rows after which they are written without waiting for the interval.
 const WRITE_BYTES: usize = 4 << 20;
 /// Bytes written after which they are made durable: what a restart has to replay.
 const FLUSH_BYTES: usize = 16 << 20;
-/// Changes and places for which memory is kept from one write to the next.
-const ROWS_KEPT: usize = 4_096;
 /// Longest time that something written stays volatile.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(60);
 /// When nothing has been applied for so long, a burst is over: what it left in memory is made durable and given back.
@@ -355,154 +356,5 @@ impl<R: Runtime, D: StateDevice> Writer<R, D> {
             self.standing = stored.standing.clone();
         }
         Ok(stored)
-    }
-}
-
-/// Changes that wait to be written. They become rows when they are, since most of them are overtaken by a later one of the
-/// same place before that.
-#[derive(Default)]
-struct Rows {
-    /// None where the end of a session has overtaken it.
-    changes: Vec<Option<Change>>,
-    places: HashMap<Place, usize>,
-    history: HistoryRows,
-    /// The rows of the history, in order; none depends on those of another space.
-    histories: Vec<RowChange>,
-    bytes: usize,
-}
-
-impl Rows {
-    fn take(&mut self, delta: hither_state::Delta) {
-        let (rows, open) = (self.histories.len(), self.history.bytes());
-        self.history.take(&delta, &mut self.histories);
-        let complete: usize = self.histories[rows..].iter().map(cost).sum();
-        self.bytes = (self.bytes + complete + self.history.bytes()).saturating_sub(open);
-        delta.changes.into_iter().for_each(|change| self.add(change));
-    }
-
-    fn add(&mut self, mut change: Change) {
-        if let Change::Put { previous, .. } = &mut change {
-            // No row has it, and waiting would keep it in memory.
-            *previous = None;
-        }
-        if let Change::Session { session, record: None } = &change {
-            // All its rows are deleted; what came before must not come after.
-            let ended = |place: &Place| place.session() == Some(*session);
-            for (_, earlier) in self.places.extract_if(|place, _| ended(place)) {
-                self.changes[earlier] = None;
-            }
-        }
-        self.bytes += weight(&change);
-        if let Some(place) = Place::of(&change) {
-            match self.places.entry(place) {
-                // What lies between them is of other rows, so that it may stand where the earlier one stood.
-                hash_map::Entry::Occupied(earlier) => {
-                    if let Some(overtaken) = self.changes[*earlier.get()].replace(change) {
-                        self.bytes -= weight(&overtaken);
-                    }
-                    return;
-                }
-                hash_map::Entry::Vacant(new) => new.insert(self.changes.len()),
-            };
-        }
-        self.changes.push(Some(change));
-    }
-
-    /// What is to be written; after it there is nothing.
-    fn drain(&mut self) -> Vec<RowChange> {
-        let mut rows = Vec::with_capacity(self.places.len() + self.histories.len());
-        self.changes.drain(..).flatten().for_each(|change| image::rows_of(&change, &mut rows));
-        self.history.finish(&mut self.histories);
-        rows.append(&mut self.histories);
-        self.places.clear();
-        self.bytes = 0;
-        self.changes.shrink_to(ROWS_KEPT);
-        self.places.shrink_to(ROWS_KEPT);
-        rows
-    }
-}
-
-/// About what a change takes in memory and in a row.
-fn weight(change: &Change) -> usize {
-    const ENVELOPE: usize = 64;
-    ENVELOPE
-        + match change {
-            Change::Put { entry, .. } => entry.key.as_bytes().len() + entry.value.len(),
-            Change::Delete { previous, .. } => previous.key.as_bytes().len(),
-            Change::Outcome { outcome, .. } => outcome.len(),
-            _ => 0,
-        }
-}
-
-fn cost(change: &RowChange) -> usize {
-    match change {
-        RowChange::Put(_, key, value) => key.len() + value.len(),
-        RowChange::Delete(_, key) => key.len(),
-        RowChange::DeleteRange(_, from, to) => from.len() + to.len(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use hither_protocol::{Entry, Namespace, Revision, SequenceNumber, SessionId, Version};
-    use hither_state::Delta;
-
-    use super::*;
-
-    fn put(key: &'static str, revision: u64) -> Change {
-        let (revision, version) = (Revision(revision), Version(1));
-        let entry = Entry {
-            key: key.into(),
-            value: "v".into(),
-            create_revision: revision,
-            mod_revision: revision,
-            version,
-            lease: None,
-        };
-        Change::Put { namespace: Namespace::default(), entry, previous: None }
-    }
-
-    fn outcome(session: u64, sequence: u64) -> Change {
-        Change::Outcome { session: SessionId(session), sequence: SequenceNumber(sequence), outcome: "o".into() }
-    }
-
-    fn rows(changes: Vec<Change>) -> Rows {
-        let mut rows = Rows::default();
-        for (revision, change) in (1..).zip(changes) {
-            rows.take(Delta { revision: Revision(revision), changes: vec![change], ..Delta::default() });
-        }
-        rows
-    }
-
-    fn spaces(changes: &[RowChange]) -> Vec<(Space, bool)> {
-        let space = |change: &RowChange| match change {
-            RowChange::Put(space, ..) => (*space, true),
-            RowChange::Delete(space, _) | RowChange::DeleteRange(space, ..) => (*space, false),
-        };
-        changes.iter().map(space).collect()
-    }
-
-    #[test]
-    fn a_key_is_written_once_a_round_and_as_it_was_last() {
-        let mut two = rows(vec![put("a", 1), put("b", 2), put("a", 3)]);
-        let once = weight(&put("a", 1)) * 2 + two.history.bytes();
-        assert_eq!(two.bytes, once, "what was overtaken no longer counts");
-        let written = two.drain();
-        let mut expected = Vec::new();
-        image::rows_of(&put("a", 3), &mut expected);
-        image::rows_of(&put("b", 2), &mut expected);
-        assert_eq!(written[..2], expected);
-        assert_eq!(spaces(&written[2..]), [(Space::History, true)], "all three revisions are in one row");
-    }
-
-    #[test]
-    fn what_a_session_remembered_is_not_written_after_its_end() {
-        let end = Change::Session { session: SessionId(1), record: None };
-        let window = hither_protocol::limits::SESSION_WINDOW;
-        let written = rows(vec![outcome(1, 1), outcome(2, 1), end, outcome(2, 1 + window)]).drain();
-        assert_eq!(spaces(&written), [(Space::Session, true), (Space::Session, false)]);
-        let mut expected = Vec::new();
-        image::rows_of(&outcome(2, 1 + window), &mut expected);
-        assert_eq!(written[..1], expected, "of outcomes that share a row the last one is written");
     }
 }
