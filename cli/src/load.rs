@@ -76,11 +76,12 @@ pub(crate) async fn run(global: &Global, args: LoadArgs) -> Result<(), Failure> 
     let client = global.connect().await?;
     let mut load = Load { client: client.clone(), loaded: 0, revision: Revision(0), batch: Batch::default() };
     for (number, line) in input.lines().enumerate() {
-        let line = line?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        match Line::parse(&line) {
+        let parsed = match line {
+            Ok(line) if line.trim().is_empty() => continue,
+            Ok(line) => Line::parse(&line),
+            Err(error) => Err(error.to_string()),
+        };
+        match parsed {
             Ok((key, value)) => load.add(key, value).await?,
             Err(error) => {
                 load.send().await?;

@@ -135,6 +135,10 @@ fn of_a_long_load_every_line_is_put_and_of_a_key_the_last() {
     let ran = home.run_with(&["kv", "load"], broken.as_bytes());
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("line 3: ") && ran.err.contains("the 2 before it were put"), "{}", ran.err);
+    let unreadable = [line(4, 70).as_bytes(), b"\xff\n"].concat();
+    let ran = home.run_with(&["kv", "load"], &unreadable);
+    assert!(ran.err.contains("line 2: ") && ran.err.contains("the 1 before it were put"), "{}", ran.err);
+    assert_eq!(home.ok(&["kv", "get", "k0004"]), "70");
     assert_eq!(["k0001", "k0002", "k0003"].map(|key| home.ok(&["kv", "get", key])), ["70", "70", "3"]);
 }
 
