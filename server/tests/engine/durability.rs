@@ -9,7 +9,7 @@ use hither_protocol::message::Reply;
 use hither_protocol::{ClusterId, Namespace, Revision};
 use hither_server::engine::{EngineConfig, StartError};
 use hither_server::raft::LogLimits;
-use hither_state::device::LogDevice;
+use hither_state::device::{LogDevice, Space, StateDevice};
 
 use super::disks::Disks;
 use super::{config, entry, get, open_session, put, retryable, until};
@@ -160,5 +160,28 @@ async fn the_state_on_disk_catches_up_sooner_if_there_is_much() {
         engine.propose(put(&format!("k{number}"), &value)).await.expect("is put");
     }
     until("the write", || engine.stats().persisted_index > 50).await;
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_a_burst_wrote_is_durable_soon_after_it_is_over() {
+    let disks = Disks::default();
+    let persist_interval = Duration::from_millis(1);
+    let engine = disks.start(EngineConfig { persist_interval, ..config() }).await;
+    let value = "v".repeat(64 << 10);
+    // Worth it, and far from what is flushed for being much.
+    for number in 0..20 {
+        engine.propose(put(&format!("k{number}"), &value)).await.expect("is put");
+    }
+    until("the flush", || {
+        let mut rows = 0;
+        let mut count = |_: &[u8], _: &[u8]| {
+            rows += 1;
+            Ok(())
+        };
+        disks.after_crash().state.scan(Space::Kv, &mut count).expect("is read");
+        rows == 20
+    })
+    .await;
     engine.shutdown().await;
 }
