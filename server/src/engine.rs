@@ -28,17 +28,19 @@ mod proposal;
 mod reserve;
 mod standpoint;
 mod stats;
+mod tray;
 
 pub(crate) use clock::Clock;
 pub use config::{Birth, DiskReserve, EngineConfig, Member, Profile, WallClock};
 pub(crate) use failing::Failing;
 pub use failing::Failure;
-use proposal::Proposal;
-pub(crate) use proposal::Submitted;
+pub(crate) use proposal::{Answered, Submitted};
+use proposal::{Caller, Proposal};
 pub use standpoint::Leadership;
 pub(crate) use standpoint::Standpoint;
 pub use stats::EngineStats;
 pub(crate) use stats::Stats;
+pub(crate) use tray::{Ticket, Tray};
 
 use crate::leader::Confirmed;
 use crate::machine::{Machine, Wake};
@@ -148,21 +150,43 @@ impl Engine {
 
     /// [`propose_within`](Self::propose_within) in two steps: it is on its way when this returns.
     pub(crate) fn submit(&self, command: Command, patience: Duration) -> Result<Submitted, Refusal> {
-        let shared = &self.shared;
+        self.check_room(&command)?;
+        let (caller, submitted) = Submitted::new(self.shared.clock.sleep(patience));
+        self.send(Proposal::new(command, caller))?;
+        Ok(submitted)
+    }
+
+    /// [`submit`](Self::submit) for one of many: the answer comes to `tray`, and how long to wait for it is the caller's to
+    /// know.
+    pub(crate) fn submit_to(&self, tray: &Arc<Tray>, number: u64, command: Command) -> Result<Ticket, Refusal> {
+        self.check_room(&command)?;
+        let (ticket, seat) = Ticket::new(tray, number);
+        self.send(Proposal::new(command, Caller::Many(seat)))?;
+        Ok(ticket)
+    }
+
+    fn check_room(&self, command: &Command) -> Result<(), Refusal> {
         self.check_alive()?;
-        if shared.stats.no_space.load(Ordering::Relaxed) && proposal::wants_room(&command) {
+        if self.shared.stats.no_space.load(Ordering::Relaxed) && proposal::wants_room(command) {
             let detail = "the disk is nearly full; deletes, renewals and reads go on";
             return Err(Refusal::new(ErrorCode::NoSpace, detail));
         }
-        let (proposal, stage, answer) = Proposal::new(command);
+        Ok(())
+    }
+
+    fn send(&self, proposal: Proposal) -> Result<(), Refusal> {
+        let shared = &self.shared;
         shared.proposals.try_send(proposal).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => {
+            mpsc::error::TrySendError::Full(proposal) => {
+                proposal.abandon();
                 let waiting = shared.config.queue_max;
                 Refusal::new(ErrorCode::ServerBusy, format!("{waiting} commands wait already; try again shortly"))
             }
-            mpsc::error::TrySendError::Closed(_) => barrier::going_down(),
-        })?;
-        Ok(Submitted::new(answer, stage, shared.clock.sleep(patience)))
+            mpsc::error::TrySendError::Closed(proposal) => {
+                proposal.abandon();
+                barrier::going_down()
+            }
+        })
     }
 
     /// Waits until a read of the local state is as fresh as asked for. Waits no longer than the configured patience.

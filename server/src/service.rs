@@ -10,39 +10,31 @@ mod status;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hither_protocol::error::LeaderHint;
 use hither_protocol::message::{self as wire, Consistency, Reply, Request, Stamp};
-use hither_protocol::{ErrorCode, NodeId, Refusal};
+use hither_protocol::{ErrorCode, NodeId, Refusal, UnixMillis};
+use hither_state::Command;
 use hither_state::door::{self, Admitted, Caller, IdentityRequest, LeaseRequest, Read};
 use tokio::time::timeout;
 
-use crate::engine::{Engine, Submitted};
-use crate::identity::{Book, Identity, now};
+use crate::engine::Engine;
+use crate::identity::{Book, Identity};
 use crate::session::Registry;
 
 pub(crate) use pages::Pages;
 
-/// An answer on its way.
-pub(crate) enum Answering<'a> {
-    /// A command.
-    Submitted(Submitted),
-    /// Anything else: on the heap, since every request has room for the largest thing that it may come to.
-    Other(Pin<Box<dyn Future<Output = Result<Answer, Refusal>> + Send + 'a>>),
+/// What a request comes to.
+pub(crate) enum Called<'a> {
+    /// A command to be proposed, and how long its caller has patience.
+    Command(Command, Duration),
+    /// Anything else: an answer on its way.
+    Other(Answering<'a>),
 }
 
-impl Future for Answering<'_> {
-    type Output = Result<Answer, Refusal>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
-            Self::Submitted(submitted) => Pin::new(submitted).poll(context).map_ok(whole),
-            Self::Other(other) => other.as_mut().poll(context),
-        }
-    }
-}
+/// An answer on its way: on the heap, since every request has room for the largest thing that it may come to.
+pub(crate) type Answering<'a> = Pin<Box<dyn Future<Output = Result<Answer, Refusal>> + Send + 'a>>;
 
 /// Carries requests out.
 pub(crate) struct Service {
@@ -75,7 +67,7 @@ impl Service {
         Self { engine, identity, book, registry, advertised, started: Instant::now() }
     }
 
-    /// Answers a request. What it asks for is on its way when this returns.
+    /// Lets a request in that came at `at`. What it asks for is on its way when this returns, unless it is a command.
     ///
     /// # Errors
     /// The refusal that the client gets.
@@ -84,13 +76,14 @@ impl Service {
         caller: &'a Caller,
         context: &wire::Context,
         request: Request,
-    ) -> Result<Answering<'a>, Refusal> {
+        at: UnixMillis,
+    ) -> Result<Called<'a>, Refusal> {
         let deadline = context.deadline_ms.map(Duration::from_millis);
-        Ok(Answering::Other(match door::admit(caller, context, request, now())? {
+        Ok(Called::Other(match door::admit(caller, context, request, at)? {
             Admitted::Propose(command) => {
                 // Only the engine knows whether a command that ran out of time may yet take effect.
                 let patience = self.engine.patience().min(deadline.unwrap_or(Duration::MAX));
-                return self.engine.submit(command, patience).map(Answering::Submitted);
+                return Ok(Called::Command(command, patience));
             }
             Admitted::Read(Read::Get(get)) => Box::pin(within(deadline, true, self.get(caller, get))),
             Admitted::Read(Read::Range(range)) => Box::pin(within(deadline, true, self.range(caller, range))),
@@ -152,6 +145,7 @@ async fn within<T>(
     }
 }
 
-fn whole((stamp, reply): (Stamp, Reply)) -> Answer {
+/// An answer in one frame.
+pub(crate) fn whole((stamp, reply): (Stamp, Reply)) -> Answer {
     Answer::Whole(stamp, reply)
 }

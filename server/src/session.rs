@@ -6,6 +6,7 @@
 
 mod accept;
 mod answer;
+mod commands;
 mod connection;
 mod control;
 mod enrol;
@@ -18,6 +19,7 @@ mod registry;
 mod revocations;
 mod single;
 mod watching;
+mod work;
 
 use std::sync::Arc;
 

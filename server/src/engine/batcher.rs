@@ -17,7 +17,7 @@ use openraft::raft::ClientWriteResult;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::proposal::{Caller, Proposal};
+use super::proposal::{Caller, Proposal, answer_all};
 use super::{Standpoint, Stats};
 use crate::raft::{Answer, Commands, Raft, Runtime, TypeConfig};
 
@@ -147,10 +147,10 @@ impl<R: Runtime> Batcher<R> {
             match result {
                 Ok(response) => {
                     let term = response.log_id.leader_id.term;
-                    for (caller, outcome) in callers.into_iter().zip(response.data) {
+                    answer_all(callers.into_iter().zip(response.data).map(|(caller, outcome)| {
                         let stamp = Stamp { revision: outcome.revision, term, node, age_ms: 0 };
-                        caller.answer(outcome.answer.map(|reply| (stamp, reply)));
-                    }
+                        (caller, outcome.answer.map(|reply| (stamp, reply)))
+                    }));
                 }
                 Err(ClientWriteError::ForwardToLeader(ForwardToLeader { leader_id: Some(leader), .. }))
                     if leader != node.0 =>

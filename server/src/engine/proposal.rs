@@ -12,13 +12,18 @@ use hither_state::{Action, Command};
 use tokio::sync::oneshot;
 
 use super::clock::Sleep;
+use super::tray::Seat;
 
 /// What a caller gets.
 pub(crate) type Answered = Result<(Stamp, Reply), Refusal>;
 
-const WAITING: u8 = 0;
+/// An entry has it.
 const TAKEN: u8 = 1;
+/// Nobody waits for it any more.
 const ABANDONED: u8 = 2;
+
+/// What a caller hears whose engine ended before its command did.
+pub(super) const WENT_DOWN: &str = "this node went down before the command was answered";
 
 /// A command that waits for an entry.
 #[derive(Debug)]
@@ -31,45 +36,49 @@ pub(crate) struct Proposal {
 
 /// Who waits for a command.
 #[derive(Debug)]
-pub(crate) struct Caller {
-    stage: Stage,
-    answer: oneshot::Sender<Answered>,
+pub(crate) enum Caller {
+    /// A future.
+    One(Arc<Stage>, oneshot::Sender<Answered>),
+    /// Somebody who waits for many.
+    Many(Seat),
 }
 
 /// A proposal, as its caller has it: resolves with the answer, or when the caller's patience is over. Written out, since
 /// every request under way is one: as an `async` block it would have room for the command beside it.
 pub(crate) struct Submitted {
     answer: oneshot::Receiver<Answered>,
-    stage: Stage,
+    stage: Arc<Stage>,
     patience: Sleep,
 }
 
-/// Whether an entry took a proposal: only one that none took is known not to happen.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Stage(Arc<AtomicU8>);
+/// How far a proposal is: only one that no entry took is known not to happen.
+#[derive(Debug, Default)]
+pub(crate) struct Stage(AtomicU8);
 
 impl Proposal {
-    pub(crate) fn new(command: Command) -> (Self, Stage, oneshot::Receiver<Answered>) {
-        let (answer, wait) = oneshot::channel();
-        let stage = Stage::default();
-        let bytes = command.bytes();
-        (Self { command, bytes, caller: Caller { stage: stage.clone(), answer } }, stage, wait)
+    pub(crate) fn new(command: Command, caller: Caller) -> Self {
+        Self { bytes: command.bytes(), command, caller }
     }
 
     /// Takes it for an entry; none if its caller gave up.
     pub(crate) fn take(self) -> Option<(Command, Caller)> {
         let Self { command, caller, .. } = self;
-        (!caller.answer.is_closed() && caller.stage.pass(WAITING, TAKEN)).then_some((command, caller))
+        caller.stage().take().then_some((command, caller))
     }
 
     /// The entry was not taken after all.
     pub(crate) fn put_back(command: Command, caller: Caller) -> Self {
-        caller.stage.pass(TAKEN, WAITING);
-        Self { bytes: command.bytes(), command, caller }
+        caller.stage().put_back();
+        Self::new(command, caller)
     }
 
     pub(crate) fn is_abandoned(&self) -> bool {
-        self.caller.answer.is_closed()
+        self.caller.stage().is_abandoned()
+    }
+
+    /// It was not accepted, and its caller knows.
+    pub(crate) fn abandon(&self) {
+        self.caller.stage().abandon();
     }
 
     pub(crate) fn refuse(self, refusal: Refusal) {
@@ -78,8 +87,11 @@ impl Proposal {
 }
 
 impl Submitted {
-    pub(crate) const fn new(answer: oneshot::Receiver<Answered>, stage: Stage, patience: Sleep) -> Self {
-        Self { answer, stage, patience }
+    /// The two ends of a proposal.
+    pub(crate) fn new(patience: Sleep) -> (Caller, Self) {
+        let (sender, answer) = oneshot::channel();
+        let stage = Arc::<Stage>::default();
+        (Caller::One(Arc::clone(&stage), sender), Self { answer, stage, patience })
     }
 }
 
@@ -87,34 +99,91 @@ impl Future for Submitted {
     type Output = Answered;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answered> {
-        let (code, detail) = match Pin::new(&mut self.answer).poll(context) {
-            Poll::Ready(Ok(answer)) => return Poll::Ready(answer),
-            Poll::Ready(Err(_)) => (ErrorCode::ShuttingDown, "this node went down before the command was answered"),
+        Poll::Ready(match Pin::new(&mut self.answer).poll(context) {
+            Poll::Ready(Ok(answer)) => answer,
+            Poll::Ready(Err(_)) => Err(self.stage.give_up(ErrorCode::ShuttingDown, WENT_DOWN)),
             Poll::Pending => {
                 ready!(self.patience.as_mut().poll(context));
-                (ErrorCode::Timeout, "no majority answered in time")
+                Err(self.stage.time_out())
             }
-        };
-        let is_known = self.stage.abandon();
-        Poll::Ready(Err(if is_known { Refusal::new(code, detail) } else { Refusal::unknown(code, detail) }))
+        })
+    }
+}
+
+impl Drop for Submitted {
+    fn drop(&mut self) {
+        self.stage.abandon();
     }
 }
 
 impl Caller {
     pub(crate) fn answer(self, answer: Answered) {
-        // The caller may have given up.
-        let _ = self.answer.send(answer);
+        match self {
+            // The caller may have given up.
+            Self::One(_, sender) => drop(sender.send(answer)),
+            Self::Many(seat) => seat.answer(answer),
+        }
+    }
+
+    fn stage(&self) -> &Stage {
+        match self {
+            Self::One(stage, _) => stage,
+            Self::Many(seat) => seat.stage(),
+        }
+    }
+}
+
+/// Answers the callers of an entry. The bell of a tray rings once for all that follow each other.
+pub(crate) fn answer_all(answers: impl Iterator<Item = (Caller, Answered)>) {
+    let mut answers = answers.peekable();
+    while let Some((caller, answer)) = answers.next() {
+        let seat = match caller {
+            Caller::Many(seat) => seat,
+            one @ Caller::One(..) => {
+                one.answer(answer);
+                continue;
+            }
+        };
+        let tray = Arc::clone(seat.tray());
+        {
+            let mut open = tray.open();
+            open.put(seat, answer);
+            let is_here = |caller: &Caller| matches!(caller, Caller::Many(seat) if Arc::ptr_eq(seat.tray(), &tray));
+            while let Some((Caller::Many(seat), answer)) = answers.next_if(|(caller, _)| is_here(caller)) {
+                open.put(seat, answer);
+            }
+        }
+        tray.ring();
     }
 }
 
 impl Stage {
     /// Gives the proposal up; false if an entry has taken it, so that it may yet happen.
     pub(crate) fn abandon(&self) -> bool {
-        self.pass(WAITING, ABANDONED)
+        self.0.fetch_or(ABANDONED, Ordering::AcqRel) & TAKEN == 0
     }
 
-    fn pass(&self, from: u8, to: u8) -> bool {
-        self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.0.load(Ordering::Acquire) & ABANDONED != 0
+    }
+
+    /// Gives the proposal up; what its caller hears.
+    pub(crate) fn give_up(&self, code: ErrorCode, detail: &str) -> Refusal {
+        if self.abandon() { Refusal::new(code, detail) } else { Refusal::unknown(code, detail) }
+    }
+
+    /// The caller's patience is over.
+    pub(crate) fn time_out(&self) -> Refusal {
+        self.give_up(ErrorCode::Timeout, "no majority answered in time")
+    }
+
+    /// False if it was given up.
+    fn take(&self) -> bool {
+        self.0.compare_exchange(0, TAKEN, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    fn put_back(&self) {
+        self.0.fetch_and(!TAKEN, Ordering::AcqRel);
     }
 }
 
@@ -124,5 +193,57 @@ pub(crate) fn wants_room(command: &Command) -> bool {
         Action::Put(_) | Action::LeaseGrant { .. } | Action::SessionOpen { .. } => true,
         Action::Txn(txn) => txn.then.iter().chain(&txn.otherwise).any(|op| matches!(op, TxnOp::Put(_))),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hither_protocol::{Applied, Namespace, Revision, UnixMillis};
+
+    use super::*;
+    use crate::engine::tray::{Ticket, Tray};
+
+    fn command() -> Command {
+        let action = Action::SetFloor { revision: Revision(3) };
+        Command { namespace: Namespace::system(), principal: String::new(), retry: None, at: UnixMillis(7), action }
+    }
+
+    fn submitted() -> (Proposal, Submitted) {
+        let (caller, submitted) = Submitted::new(Box::pin(std::future::pending()));
+        (Proposal::new(command(), caller), submitted)
+    }
+
+    fn on_a_tray() -> (Proposal, Ticket) {
+        let (ticket, seat) = Ticket::new(&Arc::<Tray>::default(), 1);
+        (Proposal::new(command(), Caller::Many(seat)), ticket)
+    }
+
+    #[test]
+    fn what_was_given_up_before_an_entry_had_it_does_not_happen() {
+        let (proposal, waits) = submitted();
+        drop(waits);
+        assert!(proposal.take().is_none());
+        let (proposal, ticket) = on_a_tray();
+        assert_eq!(ticket.time_out().applied, Applied::No);
+        assert!(proposal.take().is_none());
+    }
+
+    #[test]
+    fn what_was_given_up_while_an_entry_had_it_may_happen_but_is_not_proposed_again() {
+        let (proposal, waits) = submitted();
+        let (command, caller) = proposal.take().expect("somebody waits");
+        drop(waits);
+        assert!(Proposal::put_back(command, caller).is_abandoned());
+        let (proposal, ticket) = on_a_tray();
+        let (command, caller) = proposal.take().expect("somebody waits");
+        assert_eq!(ticket.time_out().applied, Applied::Unknown);
+        assert!(Proposal::put_back(command, caller).take().is_none());
+    }
+
+    #[test]
+    fn what_no_entry_took_after_all_is_proposed_again() {
+        let (proposal, _waits) = on_a_tray();
+        let (command, caller) = proposal.take().expect("somebody waits");
+        assert!(Proposal::put_back(command, caller).take().is_some());
     }
 }

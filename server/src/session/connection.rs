@@ -14,6 +14,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::Plane;
 use super::accept::close;
 use super::in_flight::InFlight;
+use crate::engine::Tray;
 use crate::identity::Principal;
 use crate::telemetry::ConnectionMeters;
 
@@ -39,6 +40,8 @@ pub(crate) struct Connection {
     pub(super) principal: Principal,
     pub(super) caller: Caller,
     pub(super) in_flight: InFlight,
+    /// Where the answers to the commands of the request lane come.
+    pub(super) tray: Arc<Tray>,
     /// The request lane, as a shutdown sees it.
     pub(super) lane: LaneEnd,
     /// Some of its watches have something to send.
@@ -65,6 +68,7 @@ impl Connection {
             principal,
             caller,
             in_flight: InFlight::default(),
+            tray: Arc::default(),
             lane: LaneEnd::default(),
             wake: Notify::new(),
             bulk: Arc::new(Semaphore::new(BULK_MAX)),

@@ -211,7 +211,11 @@ impl Control {
             }
             CancelRequest::OP => {
                 let CancelRequest { request } = decode(frame)?;
-                self.connection.in_flight.cancel(request);
+                if let Some(name) = self.connection.in_flight.cancel(request) {
+                    self.connection.meters.count(name, ErrorCode::Cancelled);
+                    // There is room for another.
+                    self.connection.tray.ring();
+                }
             }
             Goodbye::OP => {
                 let Goodbye {} = decode(frame)?;

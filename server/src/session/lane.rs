@@ -12,9 +12,11 @@ use hither_protocol::message::encode_refusal;
 use hither_protocol::{ErrorCode, Refusal, RequestNumber};
 use quinn::{RecvStream, SendStream};
 
-use super::answer::{Large, Outcome, encode_small, work};
+use super::answer::{Large, encode_small};
+use super::commands::Commands;
 use super::connection::Connection;
 use super::refusals::refuse_and_close;
+use super::work::{Arrival, Begun, Outcome, Settled, begin, carry_out, settle};
 use super::{Plane, priority};
 
 /// Bytes taken off the stream at once: as many as its window.
@@ -43,15 +45,24 @@ async fn answer(
     mut recv: RecvStream,
 ) -> Option<SendStream> {
     let mut decoder = Decoder::default();
+    let mut commands = Commands::new(connection);
     let mut working = FuturesUnordered::new();
     let mut out = BytesMut::new();
     let mut is_open = true;
     let in_flight_max = plane.clients.requests_in_flight_max;
     loop {
+        let arrival = Arrival::now();
         // What stands in the decoder beyond the bound waits there, and what is not in it yet waits at the client.
-        while working.len() < in_flight_max {
+        while out.len() < WRITE_BYTES && commands.len() + working.len() < in_flight_max {
             match decoder.next_frame() {
-                Ok(Some(frame)) => working.push(work(plane, connection, frame, Large::OwnStream)),
+                Ok(Some(frame)) => {
+                    let number = RequestNumber(frame.header.id);
+                    match begin(plane, connection, frame, arrival) {
+                        Ok(Begun::Command(until)) => commands.note(until),
+                        Ok(Begun::Task(task)) => working.push(carry_out(task, Large::OwnStream)),
+                        Err(refusal) => encode_small(&mut out, number, &Err(refusal)),
+                    }
+                }
                 Ok(None) => break,
                 Err(error) => {
                     let refusal = Refusal::new(ErrorCode::FrameTooLarge, error.to_string());
@@ -63,6 +74,15 @@ async fn answer(
             }
         }
         // Whatever is done by now goes out together.
+        commands.look(arrival.at);
+        while out.len() < WRITE_BYTES
+            && let Some((number, asked, answer)) = commands.next_answered()
+        {
+            match settle(connection, number, asked, answer, arrival.at) {
+                Settled::Small(answer) => encode(&mut out, Outcome::Small(number, answer), commands.len()),
+                Settled::Large(task) => working.push(carry_out(task, Large::OwnStream)),
+            }
+        }
         while out.len() < WRITE_BYTES {
             let Some(Some(outcome)) = working.next().now_or_never() else { break };
             encode(&mut out, outcome, working.len());
@@ -71,13 +91,15 @@ async fn answer(
             send.write_chunk(out.split().freeze()).await.ok()?;
             continue;
         }
-        if !is_open && working.is_empty() {
+        if !is_open && commands.len() + working.len() == 0 {
             let _ = send.finish();
             return Some(send);
         }
+        let has_room = commands.len() + working.len() < in_flight_max;
         tokio::select! {
+            () = commands.stirred() => {}
             Some(outcome) = working.next(), if !working.is_empty() => encode(&mut out, outcome, working.len()),
-            chunk = recv.read_chunk(READ_BYTES, true), if is_open && working.len() < in_flight_max => match chunk {
+            chunk = recv.read_chunk(READ_BYTES, true), if is_open && has_room => match chunk {
                 Ok(Some(chunk)) => decoder.push(&chunk.bytes),
                 Ok(None) => {
                     is_open = false;

@@ -11,9 +11,10 @@ use hither_protocol::{ErrorCode, Refusal, RequestNumber};
 use quinn::{ReadError, RecvStream, SendStream};
 use tokio::time::timeout;
 
-use super::answer::{GIVEN_UP, Large, Outcome, encode_small, work};
+use super::answer::{GIVEN_UP, Large, encode_small};
 use super::connection::Connection;
 use super::refusals::refuse_and_close;
+use super::work::{Outcome, work};
 use super::{Plane, priority};
 
 /// How long a request may take to arrive: 2 MiB over the slowest link that is of any use.

@@ -7,9 +7,9 @@ use hither_protocol::limits::{LANE_BODY_BYTES_MAX, VALUE_BYTES_MAX};
 use hither_protocol::message::{
     CancelRequest, Compare, Consistency, Context, Get, Projection, Put, Range, Reply, Status, Txn, TxnOp,
 };
-use hither_protocol::{ErrorCode, KeyRange, Revision};
+use hither_protocol::{Applied, ErrorCode, KeyRange, Revision};
 
-use crate::harness::{Client, Incoming, Server, frame_of, within};
+use crate::harness::{Client, Incoming, Server, frame_of, until, within};
 
 #[tokio::test]
 async fn what_was_put_is_read_back() {
@@ -108,6 +108,22 @@ async fn a_large_value_travels_on_streams_of_its_own() {
     }
     client.is_undisturbed().await;
 
+    // So does what a write answers.
+    let put = Put { key: "large".into(), value: Bytes::new(), lease: None, previous: true };
+    let number = client.ask(put, &Context::default()).await;
+    let mut stream = client.accept().await;
+    let frame = stream.next().await;
+    assert_eq!(frame.header.id, number.0);
+    match Reply::decode(&frame).expect("decodes") {
+        Ok((_, Reply::Put(put))) => assert_eq!(put.previous.expect("was there").value, value),
+        other => panic!("{other:?}"),
+    }
+    client.is_undisturbed().await;
+    let put = Put { key: "large".into(), value: value.clone(), lease: None, previous: false };
+    let mut own = client.stranger.open().await;
+    own.write(&frame_of(put, 79)).await;
+    Reply::decode(&own.recv.next().await).expect("decodes").expect("succeeds");
+
     // Asked on a stream of its own, it comes there.
     let mut own = client.stranger.open().await;
     own.write(&frame_of(Get { key: "large".into(), consistency: Consistency::Linearizable }, 78)).await;
@@ -166,6 +182,47 @@ async fn a_request_ends_at_its_deadline() {
     assert_eq!(refusal.code, ErrorCode::Timeout);
     assert_eq!(refusal.applied, hither_protocol::Applied::No);
     client.is_undisturbed().await;
+}
+
+#[expect(clippy::await_holding_lock, reason = "that nothing is applied meanwhile is what the test needs")]
+#[tokio::test]
+async fn a_write_that_is_not_applied_in_time_is_answered_once_and_may_yet_happen() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    {
+        let _nothing_is_applied = server.engine.machine().state.write();
+        let context = Context { deadline_ms: Some(50), ..Context::default() };
+        let put = Put { key: "late".into(), value: Bytes::new(), lease: None, previous: false };
+        let refusal = client.call_with(put, &context).await.expect_err("is refused");
+        assert_eq!((refusal.code, refusal.applied), (ErrorCode::Timeout, Applied::Unknown));
+    }
+    // The next answers are those to the next requests.
+    client.is_undisturbed().await;
+    assert!(client.get("late").await.is_some());
+}
+
+#[expect(clippy::await_holding_lock, reason = "that nothing is applied meanwhile is what the test needs")]
+#[tokio::test]
+async fn a_write_that_is_taken_back_is_not_answered_and_leaves_room_for_another() {
+    let server = Server::start_with(|config| config.clients.requests_in_flight_max = 1).await;
+    let mut client = server.client().await;
+    let put = |key: &str| Put { key: key.into(), value: Bytes::new(), lease: None, previous: false };
+    {
+        let _nothing_is_applied = server.engine.machine().state.write();
+        let first = client.ask(put("first"), &Context::default()).await;
+        until("an entry has the first", || server.engine.stats().entries_in_flight == 1).await;
+        let context = Context { deadline_ms: Some(50), ..Context::default() };
+        let second = client.ask(put("second"), &context).await;
+        client.control.tell(0, &CancelRequest { request: first }).await;
+        // Its time begins when it is let in.
+        let frame = client.requests.recv.next().await;
+        assert_eq!(frame.header.id, second.0);
+        let refusal = Reply::decode(&frame).expect("decodes").expect_err("is refused");
+        assert_eq!((refusal.code, refusal.applied), (ErrorCode::Timeout, Applied::No));
+    }
+    client.is_undisturbed().await;
+    assert!(client.get("first").await.is_some(), "it was too late to keep it from happening");
+    assert_eq!(client.get("second").await, None);
 }
 
 #[tokio::test]
