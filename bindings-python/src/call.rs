@@ -44,24 +44,18 @@ impl Drop for Live {
     }
 }
 
-/// Who waits: `None` is the calling thread, which gets the result itself; else a future of the client's loop, and the
-/// result is the number to cancel it by.
-pub(crate) type Waiter<'py> = Option<Bound<'py, PyAny>>;
-
 /// Runs a call of a client.
 pub(crate) fn run<T: Brought>(
-    waiter: Waiter<'_>,
     core: &Core,
     py: Python<'_>,
     future: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> PyResult<Py<PyAny>> {
-    run_on(core.port(), waiter, py, future)
+    run_on(core.port(), py, future)
 }
 
-/// Runs a call for a loop's port, or here.
+/// Runs a call for a loop's port, and returns what a task awaits; or here, and returns what it comes to.
 pub(crate) fn run_on<T: Brought>(
     port: Option<&Py<Port>>,
-    waiter: Waiter<'_>,
     py: Python<'_>,
     future: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> PyResult<Py<PyAny>> {
@@ -75,14 +69,13 @@ pub(crate) fn run_on<T: Brought>(
             Err(panic) => Err(Failure::Panicked(said(&*panic))),
         }
     });
-    match (port, waiter) {
-        (Some(port), Some(waiter)) => {
+    match port {
+        Some(port) => {
             // The loop's thread polls, and it is attached already.
             let call = future.map(|outcome| Python::attach(|py| outcome?.into_python(py)));
-            let id = port.get().submit(waiter, Box::pin(call))?;
-            Ok(id.into_pyobject(py)?.into_any().unbind())
+            Ok(Port::begin(port.bind(py), Box::pin(call))?.into_any().unbind())
         }
-        _ => block(py, future)?.into_python(py),
+        None => block(py, future)?.into_python(py),
     }
 }
 
@@ -119,8 +112,8 @@ pub(crate) fn live_calls() -> usize {
 
 /// A call that panics: for the test of what then happens.
 #[pyfunction]
-pub(crate) fn panic_in_a_task(py: Python<'_>, waiter: Waiter<'_>, core: &Core) -> PyResult<Py<PyAny>> {
-    run::<()>(waiter, core, py, async { std::panic::panic_any("asked to") })
+pub(crate) fn panic_in_a_task(py: Python<'_>, core: &Core) -> PyResult<Py<PyAny>> {
+    run::<()>(core, py, async { std::panic::panic_any("asked to") })
 }
 
 impl Brought for () {

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::call::{Waiter, run};
+use crate::call::run;
 use crate::errors::Failure;
 use crate::port::Port;
 use crate::process::{self, Owned};
@@ -82,10 +82,10 @@ impl Core {
     }
 
     /// Connects. Once.
-    fn connect(&self, py: Python<'_>, waiter: Waiter<'_>, settings: &Bound<'_, PyDict>) -> PyResult<Py<PyAny>> {
+    fn connect(&self, py: Python<'_>, settings: &Bound<'_, PyDict>) -> PyResult<Py<PyAny>> {
         let slot = Arc::clone(self.inner.get()?);
         let connecting = settings::builder(settings)?.runtime(process::current()?.handle().clone()).connect();
-        run(waiter, self, py, async move {
+        run(self, py, async move {
             let client = connecting.await?;
             // A second connection has no place, and ends here.
             let _ = slot.set(Inner::new(client));
@@ -94,7 +94,7 @@ impl Core {
     }
 
     /// Says goodbye. Before it is connected and in a forked child there is nothing to close.
-    fn close(&self, py: Python<'_>, waiter: Waiter<'_>) -> PyResult<Py<PyAny>> {
+    fn close(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let client = match self.inner() {
             Ok(inner) => {
                 inner.forget();
@@ -102,7 +102,7 @@ impl Core {
             }
             Err(_) => None,
         };
-        run(waiter, self, py, async move {
+        run(self, py, async move {
             if let Some(client) = client {
                 client.close().await;
             }
@@ -127,9 +127,9 @@ impl Core {
     }
 
     /// The session, opened if there is none: its number.
-    fn session(&self, py: Python<'_>, waiter: Waiter<'_>) -> PyResult<Py<PyAny>> {
+    fn session(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let client = self.client()?.clone();
-        run(waiter, self, py, async move { client.session().await.map(|session| crate::types::Count(session.0)) })
+        run(self, py, async move { client.session().await.map(|session| crate::types::Count(session.0)) })
     }
 
     /// The namespace.

@@ -13,6 +13,8 @@ pub(crate) enum Failure {
     Core(Error),
     /// What was used belongs to the process that this one was forked from.
     Forked,
+    /// What was used belongs to another event loop.
+    WrongLoop,
     /// The interpreter is ending.
     Exiting,
     /// A call panicked: a mistake of ours.
@@ -66,6 +68,7 @@ impl Failure {
                 ))?
             }
             Self::Forked => OTHER.import(py, "hither.errors", "from_binding")?.call1(("Forked", ""))?,
+            Self::WrongLoop => OTHER.import(py, "hither.errors", "from_binding")?.call1(("WrongLoop", ""))?,
             Self::Exiting => OTHER.import(py, "hither.errors", "from_binding")?.call1(("Exiting", ""))?,
             Self::Panicked(said) => OTHER.import(py, "hither.errors", "from_binding")?.call1(("Panicked", said))?,
             Self::NoThreads(error) => PyRuntimeError::new_err(format!("no thread can be started: {error}"))

@@ -4,18 +4,16 @@ use futures_util::TryFutureExt;
 use hither::{KeyRange, LeaseId};
 use pyo3::prelude::*;
 
-use crate::call::{Waiter, run};
+use crate::call::run;
 use crate::client::Core;
 use crate::convert::{Blob, Keys, LeaseArgument, Seconds, consistency};
 use crate::types::{Count, Found, Stamped};
 
 /// Reads a key: its entry, or none; with `stamped`, both that and where the answer comes from.
 #[pyfunction]
-#[pyo3(signature = (waiter, core, key, at_least, max_age, stamped, timeout))]
-#[expect(clippy::too_many_arguments, reason = "Python's parameters, each with its name there")]
+#[pyo3(signature = (core, key, at_least, max_age, stamped, timeout))]
 pub(crate) fn kv_get(
     py: Python<'_>,
-    waiter: Waiter<'_>,
     core: &Core,
     key: Blob,
     at_least: Option<u64>,
@@ -28,19 +26,17 @@ pub(crate) fn kv_get(
         get = get.timeout(timeout);
     }
     if stamped {
-        run(waiter, core, py, get.stamped().map_ok(|(stamp, entry)| Stamped(stamp, entry)))
+        run(core, py, get.stamped().map_ok(|(stamp, entry)| Stamped(stamp, entry)))
     } else {
-        run(waiter, core, py, get.stamped().map_ok(|(_, entry)| Found(entry)))
+        run(core, py, get.stamped().map_ok(|(_, entry)| Found(entry)))
     }
 }
 
 /// Writes a key.
 #[pyfunction]
-#[pyo3(signature = (waiter, core, key, value, lease, previous, timeout))]
-#[expect(clippy::too_many_arguments, reason = "Python's parameters, each with its name there")]
+#[pyo3(signature = (core, key, value, lease, previous, timeout))]
 pub(crate) fn kv_put(
     py: Python<'_>,
-    waiter: Waiter<'_>,
     core: &Core,
     key: Blob,
     value: Blob,
@@ -56,15 +52,14 @@ pub(crate) fn kv_put(
     if let Some(Seconds(timeout)) = timeout {
         put = put.timeout(timeout);
     }
-    run(waiter, core, py, put.stamped().map_ok(|(stamp, reply)| Stamped(stamp, reply)))
+    run(core, py, put.stamped().map_ok(|(stamp, reply)| Stamped(stamp, reply)))
 }
 
 /// Deletes a key or a range.
 #[pyfunction]
-#[pyo3(signature = (waiter, core, keys, previous, timeout))]
+#[pyo3(signature = (core, keys, previous, timeout))]
 pub(crate) fn kv_delete(
     py: Python<'_>,
-    waiter: Waiter<'_>,
     core: &Core,
     keys: Keys,
     previous: bool,
@@ -77,16 +72,15 @@ pub(crate) fn kv_delete(
     if let Some(Seconds(timeout)) = timeout {
         delete = delete.timeout(timeout);
     }
-    run(waiter, core, py, delete.stamped().map_ok(|(stamp, reply)| Stamped(stamp, reply)))
+    run(core, py, delete.stamped().map_ok(|(stamp, reply)| Stamped(stamp, reply)))
 }
 
 /// Reads a range. `what`: `entries`, `keys` or `count`.
 #[pyfunction]
-#[pyo3(signature = (waiter, core, keys, what, limit, reverse, at_least, max_age, timeout))]
+#[pyo3(signature = (core, keys, what, limit, reverse, at_least, max_age, timeout))]
 #[expect(clippy::too_many_arguments, reason = "Python's parameters, each with its name there")]
 pub(crate) fn kv_list(
     py: Python<'_>,
-    waiter: Waiter<'_>,
     core: &Core,
     keys: Keys,
     what: &str,
@@ -105,8 +99,8 @@ pub(crate) fn kv_list(
         list = list.timeout(timeout);
     }
     match what {
-        "count" => run(waiter, core, py, list.count().map_ok(Count)),
-        "keys" => run(waiter, core, py, list.keys_only().stamped().map_ok(|(stamp, reply)| Stamped(stamp, reply))),
-        _ => run(waiter, core, py, list.stamped().map_ok(|(stamp, reply)| Stamped(stamp, reply))),
+        "count" => run(core, py, list.count().map_ok(Count)),
+        "keys" => run(core, py, list.keys_only().stamped().map_ok(|(stamp, reply)| Stamped(stamp, reply))),
+        _ => run(core, py, list.stamped().map_ok(|(stamp, reply)| Stamped(stamp, reply))),
     }
 }

@@ -6,7 +6,7 @@ use hither::{Error, ErrorCode, LeaseId};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use crate::call::{Waiter, run, run_on, within};
+use crate::call::{run, run_on, within};
 use crate::client::Core;
 use crate::convert::Seconds;
 use crate::errors::Failure;
@@ -44,10 +44,10 @@ impl Lease {
     }
 
     /// Grants it. Once.
-    fn open(&self, py: Python<'_>, waiter: Waiter<'_>, core: &Core, ttl: Seconds) -> PyResult<Py<PyAny>> {
+    fn open(&self, py: Python<'_>, core: &Core, ttl: Seconds) -> PyResult<Py<PyAny>> {
         let client = core.client()?.clone();
         let slot = Arc::clone(self.slot.get()?);
-        run_on(self.port.as_ref(), waiter, py, async move {
+        run_on(self.port.as_ref(), py, async move {
             let lease = client.lease(ttl.0).await?;
             let held = Held { id: lease.id(), ttl: lease.ttl().as_secs_f64(), lease: Mutex::new(Some(lease)) };
             // A second one has no place, and is let go of here.
@@ -75,10 +75,10 @@ impl Lease {
     }
 
     /// Waits until it must be taken as lost, or is revoked: false if the time passed.
-    #[pyo3(signature = (waiter, timeout))]
-    fn lost(&self, py: Python<'_>, waiter: Waiter<'_>, timeout: Option<Seconds>) -> PyResult<Py<PyAny>> {
+    #[pyo3(signature = (timeout))]
+    fn lost(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<Py<PyAny>> {
         let lost = self.held()?.lease.lock().as_ref().map(hither::Lease::lost);
-        run_on(self.port.as_ref(), waiter, py, async move {
+        run_on(self.port.as_ref(), py, async move {
             let lost = async {
                 if let Some(lost) = lost {
                     lost.await;
@@ -89,9 +89,9 @@ impl Lease {
     }
 
     /// Ends it, and deletes its keys: how many, none if it was revoked already.
-    fn revoke(&self, py: Python<'_>, waiter: Waiter<'_>) -> PyResult<Py<PyAny>> {
+    fn revoke(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let lease = self.held()?.lease.lock().take();
-        run_on(self.port.as_ref(), waiter, py, async move {
+        run_on(self.port.as_ref(), py, async move {
             match lease {
                 Some(lease) => lease.revoke().await.map(|reply| Count(reply.deleted)),
                 None => Ok(Count(0)),
@@ -102,35 +102,35 @@ impl Lease {
 
 /// Grants a lease that nobody keeps.
 #[pyfunction]
-pub(crate) fn lease_grant(py: Python<'_>, waiter: Waiter<'_>, core: &Core, ttl: Seconds) -> PyResult<Py<PyAny>> {
+pub(crate) fn lease_grant(py: Python<'_>, core: &Core, ttl: Seconds) -> PyResult<Py<PyAny>> {
     let client = core.client()?.clone();
-    run(waiter, core, py, async move { client.lease_grant(ttl.0).await })
+    run(core, py, async move { client.lease_grant(ttl.0).await })
 }
 
 /// Lets a lease live another full time: that time.
 #[pyfunction]
-pub(crate) fn lease_renew(py: Python<'_>, waiter: Waiter<'_>, core: &Core, lease: u64) -> PyResult<Py<PyAny>> {
+pub(crate) fn lease_renew(py: Python<'_>, core: &Core, lease: u64) -> PyResult<Py<PyAny>> {
     let client = core.client()?.clone();
-    run(waiter, core, py, async move { client.lease_renew(LeaseId(lease)).await })
+    run(core, py, async move { client.lease_renew(LeaseId(lease)).await })
 }
 
 /// Ends a lease: how many keys it had.
 #[pyfunction]
-pub(crate) fn lease_revoke(py: Python<'_>, waiter: Waiter<'_>, core: &Core, lease: u64) -> PyResult<Py<PyAny>> {
+pub(crate) fn lease_revoke(py: Python<'_>, core: &Core, lease: u64) -> PyResult<Py<PyAny>> {
     let client = core.client()?.clone();
-    run(waiter, core, py, async move { client.lease_revoke(LeaseId(lease)).await })
+    run(core, py, async move { client.lease_revoke(LeaseId(lease)).await })
 }
 
 /// A lease and its keys.
 #[pyfunction]
-pub(crate) fn lease_info(py: Python<'_>, waiter: Waiter<'_>, core: &Core, lease: u64) -> PyResult<Py<PyAny>> {
+pub(crate) fn lease_info(py: Python<'_>, core: &Core, lease: u64) -> PyResult<Py<PyAny>> {
     let client = core.client()?.clone();
-    run(waiter, core, py, async move { client.lease_info(LeaseId(lease)).await })
+    run(core, py, async move { client.lease_info(LeaseId(lease)).await })
 }
 
 /// Every lease.
 #[pyfunction]
-pub(crate) fn lease_list(py: Python<'_>, waiter: Waiter<'_>, core: &Core) -> PyResult<Py<PyAny>> {
+pub(crate) fn lease_list(py: Python<'_>, core: &Core) -> PyResult<Py<PyAny>> {
     let client = core.client()?.clone();
-    run(waiter, core, py, async move { client.lease_list().await })
+    run(core, py, async move { client.lease_list().await })
 }

@@ -1,40 +1,43 @@
 //! The way back from the runtime to an event loop: a queue, and one bell for everything in it.
 //!
 //! The futures of calls are polled by the loop's own thread: when a call is made, and again when what it waits for has
-//! come. Whoever wakes one only puts its number on the queue; the first since the queue was last emptied rings. So Python
+//! come. Whoever wakes one only puts its place on the queue; the first since the queue was last emptied rings. So Python
 //! is entered from no thread of ours, no call costs a task or a change of threads, and 256 answers cost one wake-up.
 
-use std::collections::HashMap;
-use std::future::Future;
-use std::pin::Pin;
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::{PyTraverseError, intern};
+use slab::Slab;
 
 use crate::errors::Failure;
 use crate::process::{self, Owned};
 
+mod answer;
 mod bell;
 
+pub(crate) use answer::{Answer, Call};
 use bell::Bell;
-
-/// A call under way: it ends in what Python is given. Polled in the loop's thread, which is attached to the interpreter.
-pub(crate) type Call = Pin<Box<dyn Future<Output = PyResult<Py<PyAny>>> + Send>>;
 
 /// The side that other threads hold. Nothing in it is Python's.
 pub(crate) struct Queue {
-    woken: Mutex<Vec<u64>>,
+    woken: Mutex<Vec<usize>>,
     rung: AtomicBool,
     bell: Bell,
 }
 
 impl Queue {
+    fn push(&self, place: usize) {
+        self.woken.lock().push(place);
+        self.ring();
+    }
+
     /// Has the loop look.
     pub(crate) fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) {
@@ -43,48 +46,49 @@ impl Queue {
     }
 }
 
-/// Wakes one call.
-struct Waking {
-    queue: Arc<Queue>,
-    id: u64,
-    /// It is on the queue already.
-    woken: AtomicBool,
-}
-
-impl Wake for Waking {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if !self.woken.swap(true, Ordering::AcqRel) {
-            self.queue.woken.lock().push(self.id);
-            self.queue.ring();
-        }
-    }
-}
-
-/// A call that waits, and the future of the loop that waits for it.
-struct Pending {
-    future: Py<PyAny>,
-    call: Call,
-    waking: Arc<Waking>,
-}
-
-impl Pending {
-    /// Goes on with the call.
-    fn poll(&mut self) -> Poll<PyResult<Py<PyAny>>> {
-        // Before it is polled: what comes from here on wakes it again.
-        self.waking.woken.store(false, Ordering::Release);
-        let waker = Waker::from(Arc::clone(&self.waking));
-        self.call.as_mut().poll(&mut Context::from_waker(&waker))
-    }
-}
-
 struct Inner {
     queue: Arc<Queue>,
-    pending: Mutex<HashMap<u64, Pending>>,
-    next: AtomicU64,
+    /// Calls under way. Places are used again: a call may be polled because one was woken that had its place before.
+    pending: Mutex<Slab<Py<Answer>>>,
+    /// Calls that are over, and whose tasks have not gone on.
+    over: Mutex<VecDeque<Py<Answer>>>,
+}
+
+impl Inner {
+    fn at(&self, py: Python<'_>, place: usize) -> Option<Py<Answer>> {
+        self.pending.lock().get(place).map(|answer| answer.clone_ref(py))
+    }
+
+    fn forget(&self, place: usize, answer: &Bound<'_, Answer>) {
+        let mut pending = self.pending.lock();
+        let forgotten = pending.get(place).is_some_and(|there| there.is(answer)).then(|| pending.remove(place));
+        drop(pending);
+        drop(forgotten);
+    }
+}
+
+impl Inner {
+    /// Has the tasks of the calls that are over go on.
+    fn go_on(&self, py: Python<'_>) -> PyResult<()> {
+        let mut eager = None;
+        // Kept with the port: what a task does may have the loop drain it again before this returns.
+        while let Some(answer) = { self.over.lock().pop_front() } {
+            let answer = answer.bind(py);
+            let eager = match eager {
+                Some(eager) => eager,
+                // A loop in debug mode tells which of its steps took long: then each task is one.
+                None => {
+                    *eager.insert(!answer.get().event_loop(py).call_method0(intern!(py, "get_debug"))?.is_truthy()?)
+                }
+            };
+            if let Err(error) = Answer::wake(answer, eager) {
+                // A task ended the loop. The others go on when it runs again.
+                self.queue.ring();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Inner {
@@ -98,29 +102,37 @@ impl Drop for Inner {
 pub(crate) struct Port {
     inner: Owned<Inner>,
     fd: Option<i32>,
+    /// Where the loop is. Whoever has a client of the port holds the loop, so no other one is there.
+    event_loop: usize,
 }
 
 impl Port {
-    /// Where those who were woken are put.
-    fn queue(&self) -> Result<&Arc<Queue>, Failure> {
-        Ok(&self.inner.get()?.queue)
+    /// Begins a call, for a task of the loop to await.
+    pub(crate) fn begin<'py>(slf: &Bound<'py, Self>, call: Call) -> PyResult<Bound<'py, Answer>> {
+        let py = slf.py();
+        let inner = slf.get().inner.get()?;
+        let running = running_loop(py)?;
+        if running.as_ptr().addr() != slf.get().event_loop {
+            return Err(Failure::WrongLoop.into());
+        }
+        let process = process::current()?;
+        let answer = Bound::new(py, Answer::new(slf.clone().unbind(), running.unbind()))?;
+        let place = inner.pending.lock().insert(answer.clone().unbind());
+        let _runtime = process.handle().enter();
+        if answer.get().begin(place, &inner.queue, call) {
+            inner.forget(place, &answer);
+        }
+        Ok(answer)
     }
 
-    /// Begins a call for a future of the loop. Returns its number.
-    pub(crate) fn submit(&self, future: Bound<'_, PyAny>, call: Call) -> PyResult<u64> {
-        let inner = self.inner.get()?;
-        let _runtime = process::current()?.handle().enter();
-        let id = inner.next.fetch_add(1, Ordering::Relaxed);
-        let waking = Arc::new(Waking { queue: Arc::clone(&inner.queue), id, woken: AtomicBool::new(false) });
-        let mut pending = Pending { future: future.clone().unbind(), call, waking };
-        match pending.poll() {
-            Poll::Ready(outcome) => resolve(&future, outcome)?,
-            // Only this thread drains, so nobody looks for it before it is here.
-            Poll::Pending => {
-                inner.pending.lock().insert(id, pending);
-            }
+    fn forget(&self, place: usize, answer: &Bound<'_, Answer>) {
+        if let Ok(inner) = self.inner.get() {
+            inner.forget(place, answer);
         }
-        Ok(id)
+    }
+
+    fn queue(&self) -> Result<&Arc<Queue>, Failure> {
+        Ok(&self.inner.get()?.queue)
     }
 }
 
@@ -128,12 +140,13 @@ impl Port {
 impl Port {
     /// `threaded`: without a file descriptor, for loops that cannot wait for one.
     #[new]
-    fn new(threaded: bool) -> PyResult<Self> {
+    fn new(event_loop: &Bound<'_, PyAny>, threaded: bool) -> PyResult<Self> {
         let bell = Bell::new(threaded).map_err(Failure::NoThreads)?;
         let fd = bell.fd();
         let queue = Arc::new(Queue { woken: Mutex::default(), rung: AtomicBool::new(false), bell });
         process::current()?.logs.listen(&queue);
-        Ok(Self { inner: Owned::new(Inner { queue, pending: Mutex::default(), next: AtomicU64::new(0) }), fd })
+        let inner = Inner { queue, pending: Mutex::default(), over: Mutex::default() };
+        Ok(Self { inner: Owned::new(inner), fd, event_loop: event_loop.as_ptr().addr() })
     }
 
     /// What becomes readable when there is something to drain.
@@ -154,13 +167,6 @@ impl Port {
         Ok(self.inner.get()?.pending.lock().len())
     }
 
-    /// Takes a call back, and with it what it waits for in the core.
-    fn cancel(&self, id: u64) {
-        let Ok(inner) = self.inner.get() else { return };
-        let cancelled = inner.pending.lock().remove(&id);
-        drop(cancelled);
-    }
-
     /// Waits for the bell, without a file descriptor. False once the port is closed, or the program ends.
     fn wait(&self, py: Python<'_>) -> PyResult<bool> {
         let (Some(process), Ok(queue)) = (process::peek(), self.queue()) else { return Ok(false) };
@@ -176,7 +182,7 @@ impl Port {
         }
     }
 
-    /// Goes on with the calls that were woken, and resolves the futures of those that are done. In the loop's thread.
+    /// Goes on with the calls that were woken, and with the tasks of those that are over. Called by the loop.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
         // A forked child that goes on with its parent's loop hears its parent's bell.
         let (Ok(inner), Some(process)) = (self.inner.get(), process::peek()) else { return Ok(()) };
@@ -186,31 +192,29 @@ impl Port {
         let woken = std::mem::take(&mut *inner.queue.woken.lock());
         {
             let _runtime = process.handle().enter();
-            for id in woken {
-                let Some(mut pending) = inner.pending.lock().remove(&id) else { continue };
-                match pending.poll() {
-                    Poll::Ready(outcome) => {
-                        let future = pending.future.bind(py);
-                        if let Err(error) = resolve(future, outcome) {
-                            error.write_unraisable(py, Some(future));
-                        }
-                    }
-                    Poll::Pending => {
-                        inner.pending.lock().insert(id, pending);
-                    }
+            for place in woken {
+                let Some(answer) = inner.at(py, place) else { continue };
+                if answer.get().poll() {
+                    inner.forget(place, answer.bind(py));
+                    inner.over.lock().push_back(answer);
                 }
             }
         }
+        // What the tasks ask next goes out together.
+        hither::together(|| inner.go_on(py))?;
         process.logs.deliver(py);
         Ok(())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // Locked only by the thread that holds it while it submits, and that one is not collecting garbage then.
-        if let Ok(inner) = self.inner.get()
-            && let Some(pending) = inner.pending.try_lock()
-        {
-            pending.values().try_for_each(|pending| visit.call(&pending.future))?;
+        // Locked for moments only, in which no garbage is collected by the same thread.
+        if let Ok(inner) = self.inner.get() {
+            if let Some(pending) = inner.pending.try_lock() {
+                pending.iter().try_for_each(|(_, answer)| visit.call(answer))?;
+            }
+            if let Some(over) = inner.over.try_lock() {
+                over.iter().try_for_each(|answer| visit.call(answer))?;
+            }
         }
         Ok(())
     }
@@ -218,7 +222,8 @@ impl Port {
     fn __clear__(&self) {
         if let Ok(inner) = self.inner.get() {
             let pending = std::mem::take(&mut *inner.pending.lock());
-            drop(pending);
+            let over = std::mem::take(&mut *inner.over.lock());
+            drop((pending, over));
         }
     }
 
@@ -227,15 +232,8 @@ impl Port {
     }
 }
 
-fn resolve(future: &Bound<'_, PyAny>, outcome: PyResult<Py<PyAny>>) -> PyResult<()> {
-    let py = future.py();
-    let resolved = match outcome {
-        Ok(value) => future.call_method1(intern!(py, "set_result"), (value,)),
-        Err(error) => future.call_method1(intern!(py, "set_exception"), (error,)),
-    };
-    match resolved {
-        // Cancelled a moment ago, and its call not yet taken back.
-        Err(_) if future.call_method0(intern!(py, "done"))?.is_truthy()? => Ok(()),
-        resolved => resolved.map(drop),
-    }
+/// The loop that runs in this thread.
+fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static GET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    GET.import(py, "asyncio", "get_running_loop")?.call0()
 }

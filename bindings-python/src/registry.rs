@@ -12,7 +12,7 @@ use std::sync::Arc;
 use hither::ServiceView;
 use pyo3::prelude::*;
 
-use crate::call::{Brought, Waiter, run};
+use crate::call::{Brought, run};
 use crate::client::Core;
 use crate::convert::Seconds;
 use crate::errors::Failure;
@@ -37,10 +37,9 @@ impl Brought for Found {
 
 /// The instances of a service.
 #[pyfunction]
-#[pyo3(signature = (waiter, core, service, filter, max_staleness, timeout))]
+#[pyo3(signature = (core, service, filter, max_staleness, timeout))]
 pub(crate) fn discover(
     py: Python<'_>,
-    waiter: Waiter<'_>,
     core: &Core,
     service: &str,
     filter: Option<FilterArgument>,
@@ -58,15 +57,14 @@ pub(crate) fn discover(
         discover = discover.timeout(timeout);
     }
     let shown = core.shown()?;
-    run(waiter, core, py, async move { discover.await.map(|view| Found(view, shown)) })
+    run(core, py, async move { discover.await.map(|view| Found(view, shown)) })
 }
 
 /// Waits until a service has so many instances that work.
 #[pyfunction]
-#[pyo3(signature = (waiter, core, service, count, filter, timeout))]
+#[pyo3(signature = (core, service, count, filter, timeout))]
 pub(crate) fn wait_for(
     py: Python<'_>,
-    waiter: Waiter<'_>,
     core: &Core,
     service: &str,
     count: usize,
@@ -81,14 +79,14 @@ pub(crate) fn wait_for(
         wait = wait.timeout(timeout);
     }
     let shown = core.shown()?;
-    run(waiter, core, py, async move { wait.await.map(|view| Found(view, shown)) })
+    run(core, py, async move { wait.await.map(|view| Found(view, shown)) })
 }
 
 /// The services that have instances, and how many.
 #[pyfunction]
-pub(crate) fn services(py: Python<'_>, waiter: Waiter<'_>, core: &Core) -> PyResult<Py<PyAny>> {
+pub(crate) fn services(py: Python<'_>, core: &Core) -> PyResult<Py<PyAny>> {
     let client = core.client()?.clone();
-    run(waiter, core, py, async move { client.services().await.map(Services) })
+    run(core, py, async move { client.services().await.map(Services) })
 }
 
 struct Services(std::collections::BTreeMap<String, usize>);

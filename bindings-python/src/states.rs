@@ -6,7 +6,7 @@ use hither::SessionState;
 use pyo3::prelude::*;
 use tokio::sync::{Mutex, watch};
 
-use crate::call::{Waiter, run_on, within};
+use crate::call::{run_on, within};
 use crate::convert::Seconds;
 use crate::errors::Failure;
 use crate::port::Port;
@@ -60,10 +60,10 @@ impl States {
     }
 
     /// Waits for a state that was not told yet: false after `closed`, none if the time passed.
-    #[pyo3(signature = (waiter, timeout))]
-    fn wait(&self, py: Python<'_>, waiter: Waiter<'_>, timeout: Option<Seconds>) -> PyResult<Py<PyAny>> {
+    #[pyo3(signature = (timeout))]
+    fn wait(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<Py<PyAny>> {
         let walk = Arc::clone(self.walk.get()?);
-        run_on(self.port.as_ref(), waiter, py, async move { Ok(within(timeout, walk.wait()).await) })
+        run_on(self.port.as_ref(), py, async move { Ok(within(timeout, walk.wait()).await) })
     }
 
     /// Ends the walk, and whoever waits.

@@ -5,17 +5,16 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use crate::call::{Waiter, run};
+use crate::call::run;
 use crate::client::Core;
 use crate::convert::{Blob, Keys, LeaseArgument, Seconds};
 use crate::types::Stamped;
 
 /// Runs `then` if every condition holds, `otherwise` if not.
 #[pyfunction]
-#[pyo3(signature = (waiter, core, when, then, otherwise, timeout))]
+#[pyo3(signature = (core, when, then, otherwise, timeout))]
 pub(crate) fn kv_txn(
     py: Python<'_>,
-    waiter: Waiter<'_>,
     core: &Core,
     when: Vec<Condition>,
     then: Vec<Step>,
@@ -29,7 +28,7 @@ pub(crate) fn kv_txn(
     if let Some(Seconds(timeout)) = timeout {
         txn = txn.timeout(timeout);
     }
-    run(waiter, core, py, async move { txn.stamped().await.map(|(stamp, reply)| Stamped(stamp, reply)) })
+    run(core, py, async move { txn.stamped().await.map(|(stamp, reply)| Stamped(stamp, reply)) })
 }
 
 /// A `hither.Condition`.

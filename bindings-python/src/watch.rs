@@ -10,7 +10,7 @@ use hither::{Error, ErrorCode, Filter, Mode, Revision, Start, Update};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use crate::call::{Waiter, run_on, within};
+use crate::call::{run_on, within};
 use crate::client::Core;
 use crate::convert::{Keys, Seconds};
 use crate::errors::Failure;
@@ -57,12 +57,11 @@ impl Watch {
     }
 
     /// Opens it. Once. `start`: whether with the state as it is, or the revision after which to go on.
-    #[pyo3(signature = (waiter, core, keys, start, latest, kinds, previous, min_interval, timeout))]
+    #[pyo3(signature = (core, keys, start, latest, kinds, previous, min_interval, timeout))]
     #[expect(clippy::too_many_arguments, reason = "Python's parameters, each with its name there")]
     fn open(
         &self,
         py: Python<'_>,
-        waiter: Waiter<'_>,
         core: &Core,
         keys: Keys,
         start: Begin,
@@ -88,7 +87,7 @@ impl Watch {
             watches = watches.timeout(timeout);
         }
         let slot = Arc::clone(self.slot.get()?);
-        run_on(self.port.as_ref(), waiter, py, async move {
+        run_on(self.port.as_ref(), py, async move {
             let watch = watches.await?;
             // A second one has no place, and is closed here.
             let _ = slot.watch.set(Mutex::new(Some(watch)));
@@ -108,11 +107,11 @@ impl Watch {
     }
 
     /// Waits until there is something to poll: false once the watch has ended, none if the time passed.
-    #[pyo3(signature = (waiter, timeout))]
-    fn wait(&self, py: Python<'_>, waiter: Waiter<'_>, timeout: Option<Seconds>) -> PyResult<Py<PyAny>> {
+    #[pyo3(signature = (timeout))]
+    fn wait(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<Py<PyAny>> {
         let slot = Arc::clone(self.slot.get()?);
         slot.open()?;
-        run_on(self.port.as_ref(), waiter, py, async move {
+        run_on(self.port.as_ref(), py, async move {
             let next = within(timeout, poll_fn(|context| slot.poll(context))).await;
             Ok(next.map(|next| {
                 let some = next.is_some();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import os
 import threading
@@ -62,6 +63,24 @@ async def test_cancelling_a_task_drops_the_call_in_the_core(paused):
         paused.resume()
 
 
+async def test_a_call_says_what_it_was_cancelled_with_and_one_thrown_away_is_taken_back(paused):
+    async with hither.connect(**paused.settings) as client:
+        before = _native.live_calls()
+        paused.pause()
+        task = asyncio.ensure_future(client.kv.get("k", timeout=60))
+        await until("it is under way", lambda: _native.live_calls() == before + 1)
+        assert task.cancel("enough") and not task.done()
+        with pytest.raises(asyncio.CancelledError, match="enough"):
+            await task
+        assert task.cancelled() and _native.live_calls() == before
+        thrown_away = client.kv.get("k", timeout=60)
+        thrown_away.send(None)
+        assert _native.live_calls() == before + 1
+        thrown_away.close()
+        assert _native.live_calls() == before
+        paused.resume()
+
+
 async def test_connecting_can_be_cancelled_and_has_a_time(hither_server):
     settings = {**hither_server.settings, "url": "hither://127.0.0.1:9"}
     began = time.monotonic()
@@ -89,6 +108,76 @@ async def test_a_thousand_calls_at_once_come_back_each_to_its_own(hither_connect
         await asyncio.gather(*(client.kv.put(f"k/{number}", str(number)) for number in range(1_000)))
         entries = await asyncio.gather(*(client.kv.get(f"k/{number}") for number in range(1_000)))
         assert [entry.text() for entry in entries] == [str(number) for number in range(1_000)]
+
+
+async def test_each_task_goes_on_as_itself_and_in_its_own_context(hither_connect):
+    name = contextvars.ContextVar("name")
+
+    async def work(client, number):
+        name.set(number)
+        for turn in range(5):
+            await client.kv.put(f"k/{number}", str(turn))
+            assert name.get() == number
+            assert asyncio.current_task().get_name() == f"task {number}"
+            name.set(number)
+
+    async with hither_connect() as client:
+        work = [asyncio.create_task(work(client, number), name=f"task {number}") for number in range(300)]
+        await asyncio.gather(*work)
+
+
+def test_tasks_written_in_python_await_calls_too(hither_server):
+    async def main():
+        async with hither.connect(**hither_server.settings) as client:
+            await asyncio.gather(*(client.kv.put(f"k/{number}", str(number)) for number in range(100)))
+            with pytest.raises(hither.HitherError, match="KeyEmpty"):
+                await client.kv.get("")
+            with pytest.raises((TimeoutError, asyncio.TimeoutError)):
+                await asyncio.wait_for(client.watch("none", start="now").next(), 0.05)
+            return (await client.kv.get("k/7")).text()
+
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(lambda loop, coroutine, **rest: asyncio.tasks._PyTask(coroutine, loop=loop, **rest))
+    assert loop.run_until_complete(main()) == "7"
+    loop.close()
+
+
+def test_a_task_that_ends_the_loop_takes_no_answer_with_it(hither_server):
+    loop = asyncio.new_event_loop()
+    client = loop.run_until_complete(_connected(hither_server))
+
+    async def work(number):
+        await client.kv.put(f"k/{number}", "v")
+        if number == 5:
+            raise KeyboardInterrupt
+
+    tasks = [loop.create_task(work(number)) for number in range(200)]
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(asyncio.wait(tasks))
+    loop.run_until_complete(asyncio.wait_for(asyncio.wait(tasks), 10))
+    assert all(task.done() and (number == 5 or task.exception() is None) for number, task in enumerate(tasks))
+    with pytest.raises(KeyboardInterrupt):
+        tasks[5].result()
+    loop.run_until_complete(client.close())
+    loop.close()
+
+
+async def _connected(server):
+    return await hither.connect(**server.settings)
+
+
+def test_a_loop_in_debug_mode_says_which_task_took_long(hither_server, caplog):
+    async def sluggard(client):
+        await client.kv.put("k", "v")
+        time.sleep(0.2)
+
+    async def main():
+        async with hither.connect(**hither_server.settings) as client:
+            asyncio.get_running_loop().slow_callback_duration = 0.15
+            await asyncio.gather(sluggard(client), client.kv.get("k"))
+
+    asyncio.run(main(), debug=True)
+    assert any("sluggard" in record.getMessage() for record in caplog.records if record.name == "asyncio")
 
 
 def test_a_client_belongs_to_its_loop_and_each_loop_has_its_own(hither_server):

@@ -115,7 +115,8 @@ impl Call {
 /// All calls, by number, which is their request number on the wire too.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
-    calls: BTreeMap<u64, Call>,
+    /// Boxed: a tree moves what it holds as neighbours come and go.
+    calls: BTreeMap<u64, Box<Call>>,
     deadlines: BTreeSet<(Moment, u64)>,
     delayed: BTreeSet<(Moment, u64)>,
     /// Those that can be sent as they are.
@@ -129,7 +130,7 @@ impl Calls {
     pub(crate) fn insert(&mut self, id: u64, call: Call) {
         self.deadlines.insert((call.deadline, id));
         self.enqueue(id, &call);
-        self.calls.insert(id, call);
+        self.calls.insert(id, Box::new(call));
     }
 
     fn enqueue(&mut self, id: u64, call: &Call) {
@@ -138,11 +139,11 @@ impl Calls {
     }
 
     pub(crate) fn get(&self, id: u64) -> Option<&Call> {
-        self.calls.get(&id)
+        self.calls.get(&id).map(|call| &**call)
     }
 
     pub(crate) fn get_mut(&mut self, id: u64) -> Option<&mut Call> {
-        self.calls.get_mut(&id)
+        self.calls.get_mut(&id).map(|call| &mut **call)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -164,7 +165,7 @@ impl Calls {
         if let Phase::Delayed(until) = call.phase {
             self.delayed.remove(&(until, id));
         }
-        Some(call)
+        Some(*call)
     }
 
     /// Goes on with a call after its deadline, for another purpose.

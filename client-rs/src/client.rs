@@ -7,9 +7,10 @@ use std::time::Duration;
 use hither_client_core::{Error, Metrics, Options, SessionState};
 use hither_protocol::message::{Reply, Request, Stamp};
 use hither_protocol::{ErrorCode, SessionId};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::builder::ClientBuilder;
+use crate::commands::{Commands, Gone};
 use crate::driver::{Command, Outcome};
 use crate::registry::Registry;
 
@@ -34,7 +35,7 @@ struct Life {
 
 #[derive(Debug)]
 pub(crate) struct Shared {
-    commands: mpsc::UnboundedSender<Command>,
+    commands: Commands,
     next: AtomicU64,
     state: watch::Receiver<SessionState>,
     metrics: Arc<Mutex<Metrics>>,
@@ -51,7 +52,7 @@ impl Client {
     }
 
     pub(crate) fn new(
-        commands: mpsc::UnboundedSender<Command>,
+        commands: Commands,
         state: watch::Receiver<SessionState>,
         metrics: Arc<Mutex<Metrics>>,
         options: Arc<Options>,
@@ -183,7 +184,7 @@ impl Client {
     }
 
     pub(crate) fn send(&self, command: Command) -> Result<(), Error> {
-        self.shared.commands.send(command).map_err(|_| closed())
+        self.shared.commands.send(command).map_err(|Gone| closed())
     }
 }
 

@@ -39,6 +39,7 @@ mod admin;
 mod builder;
 mod client;
 mod clock;
+mod commands;
 pub mod context;
 mod driver;
 mod enrol;
@@ -57,6 +58,7 @@ mod watch;
 pub use admin::{ClientAdded, ClientAdds};
 pub use builder::{ClientBuilder, connect};
 pub use client::{Client, States};
+pub use commands::together;
 #[cfg(feature = "axum")]
 pub use frameworks::axum;
 #[cfg(feature = "reqwest")]

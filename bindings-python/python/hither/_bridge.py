@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from asyncio import Future, get_running_loop
-from collections.abc import Callable
+from asyncio import get_running_loop
+from collections.abc import Awaitable, Callable
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 from . import _native
-from .errors import WrongLoopError, from_binding
 
 # Values hold nothing that holds their loop, so that a loop that is thrown away is gone, and its port with it.
 _ports: WeakKeyDictionary[asyncio.AbstractEventLoop, _native.Port] = WeakKeyDictionary()
@@ -36,14 +35,14 @@ def port_of(loop: asyncio.AbstractEventLoop) -> _native.Port:
 
 def _open(loop: asyncio.AbstractEventLoop) -> _native.Port:
     if os.environ.get("HITHER_BRIDGE") != "thread":
-        port = _native.Port(False)
+        port = _native.Port(loop, False)
         if port.fd is not None:
             try:
                 loop.add_reader(port.fd, port.drain)
                 return port
             except NotImplementedError:
                 pass
-    port = _native.Port(True)
+    port = _native.Port(loop, True)
     gone = ref(loop, lambda _: port.close())
     threading.Thread(target=_wait, args=(port, gone), name="hither-bridge", daemon=True).start()
     return port
@@ -64,29 +63,14 @@ def _wait(port: _native.Port, weak_loop: ref[asyncio.AbstractEventLoop]) -> None
 class Caller:
     """Calls the native module for a client of an event loop."""
 
-    __slots__ = ("core", "loop", "port")
+    __slots__ = ("_loop", "core")
 
     def __init__(self) -> None:
-        self.loop = get_running_loop()
-        self.port = port_of(self.loop)
-        self.core = _native.Core(self.port)
+        # Held: the port knows its loop by where it is.
+        self._loop = get_running_loop()
+        self.core = _native.Core(port_of(self._loop))
 
-    def future(self) -> Future[Any]:
-        """What a call is to resolve."""
-        loop = self.loop
-        if get_running_loop() is not loop:
-            if not self.core.is_here:
-                raise from_binding("Forked", "")
-            raise WrongLoopError("this client belongs to another event loop: connect one in this loop", code="WrongLoop")
-        # What a loop's `create_future` does, without a frame of Python's for it.
-        return Future(loop=loop)
-
-    async def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Calls and waits. Cancelling the wait takes the call back in the core too."""
-        future = self.future()
-        number = function(future, *arguments)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            self.port.cancel(number)
-            raise
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
+        """Calls, and returns what is to be awaited. Cancelling the wait takes the call back in the core too."""
+        answer: Awaitable[Any] = function(*arguments)
+        return answer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError
 from collections.abc import Iterable
 
 from . import _native
@@ -42,14 +41,7 @@ class Kv:
         timeout: Seconds | None = None,
     ) -> Entry | None:
         """Reads a key; `None` if it does not exist."""
-        call = self._call
-        future = call.future()
-        number = _native.kv_get(future, call.core, key, at_least, max_age, False, timeout)
-        try:
-            entry: Entry | None = await future
-        except CancelledError:
-            call.port.cancel(number)
-            raise
+        entry: Entry | None = await _native.kv_get(self._call.core, key, at_least, max_age, False, timeout)
         return entry
 
     async def get_stamped(
@@ -77,14 +69,7 @@ class Kv:
         timeout: Seconds | None = None,
     ) -> PutReply:
         """Writes a key. It dies with `lease`; without one, a lease that the key had is detached."""
-        call = self._call
-        future = call.future()
-        number = _native.kv_put(future, call.core, key, value, lease, previous, timeout)
-        try:
-            reply: PutReply = await future
-        except CancelledError:
-            call.port.cancel(number)
-            raise
+        reply: PutReply = await _native.kv_put(self._call.core, key, value, lease, previous, timeout)
         return reply
 
     async def delete(

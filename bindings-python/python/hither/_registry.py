@@ -32,8 +32,8 @@ def watch_service(
     """A watch that opens when it is first used."""
     source = _native.ServiceWatch(call.core)
 
-    def open(waiter: Any) -> Any:
-        return source.open(waiter, call.core, service, filter, min_interval, timeout)
+    def open() -> Any:
+        return source.open(call.core, service, filter, min_interval, timeout)
 
     return ServiceWatch(call, source, open)
 

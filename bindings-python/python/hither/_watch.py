@@ -27,7 +27,7 @@ class Source(Protocol):
     """What the native module gives steps with."""
 
     def poll(self) -> Any: ...
-    def wait(self, waiter: Any, timeout: Seconds | None, /) -> Any: ...
+    def wait(self, timeout: Seconds | None, /) -> Any: ...
     def close(self) -> None: ...
 
 
@@ -238,9 +238,8 @@ def watch(
     range = watched(keys, prefix)
     source = _native.Watch(call.core)
 
-    def open(waiter: Any) -> Any:
+    def open() -> Any:
         return source.open(
-            waiter,
             call.core,
             range,
             beginning(start, after),

@@ -228,6 +228,9 @@ def from_binding(what: str, said: str) -> HitherError:
     if what == "Forked":
         detail = "this belongs to the process that was forked: connect again in the child"
         return ForkedError(detail, code="Forked")
+    if what == "WrongLoop":
+        detail = "this client belongs to another event loop: connect one in this loop"
+        return WrongLoopError(detail, code="WrongLoop")
     if what == "Exiting":
         return ClosedError("the program is ending", code="Closed", number=6009)
     detail = f"a call of the client panicked: {said}; this is a mistake in the package, please report it"

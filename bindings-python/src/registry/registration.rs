@@ -10,7 +10,7 @@ use pyo3::types::PyDict;
 
 use super::shown::build;
 use super::update::Changes;
-use crate::call::{Brought, Waiter, run_on, within};
+use crate::call::{Brought, run_on, within};
 use crate::client::Core;
 use crate::convert::{LeaseArgument, Seconds};
 use crate::errors::Failure;
@@ -40,18 +40,11 @@ impl Registration {
     }
 
     /// Registers. Once. `record`: the fields that were given.
-    fn open(
-        &self,
-        py: Python<'_>,
-        waiter: Waiter<'_>,
-        core: &Core,
-        service: &str,
-        record: &Bound<'_, PyDict>,
-    ) -> PyResult<Py<PyAny>> {
+    fn open(&self, py: Python<'_>, core: &Core, service: &str, record: &Bound<'_, PyDict>) -> PyResult<Py<PyAny>> {
         let client = core.client()?.clone();
         let registration = read(service, record)?;
         let slot = Arc::clone(self.slot.get()?);
-        run_on(self.port.as_ref(), waiter, py, async move {
+        run_on(self.port.as_ref(), py, async move {
             let registered = client.register(registration).await?;
             // A second one has no place, and is let go of here.
             let _ = slot.set(Arc::new(registered));
@@ -77,42 +70,42 @@ impl Registration {
     }
 
     /// Waits until it must be taken as lost: false if the time passed.
-    #[pyo3(signature = (waiter, timeout))]
-    fn lost(&self, py: Python<'_>, waiter: Waiter<'_>, timeout: Option<Seconds>) -> PyResult<Py<PyAny>> {
+    #[pyo3(signature = (timeout))]
+    fn lost(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<Py<PyAny>> {
         let registered = Arc::clone(self.registered()?);
-        run_on(self.port.as_ref(), waiter, py, async move { Ok(within(timeout, registered.lost()).await.is_some()) })
+        run_on(self.port.as_ref(), py, async move { Ok(within(timeout, registered.lost()).await.is_some()) })
     }
 
     /// Waits until it is in the registry: false if it never will be, none if the time passed.
-    #[pyo3(signature = (waiter, timeout))]
-    fn found(&self, py: Python<'_>, waiter: Waiter<'_>, timeout: Option<Seconds>) -> PyResult<Py<PyAny>> {
+    #[pyo3(signature = (timeout))]
+    fn found(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<Py<PyAny>> {
         let registered = Arc::clone(self.registered()?);
-        run_on(self.port.as_ref(), waiter, py, async move { Ok(within(timeout, registered.found()).await) })
+        run_on(self.port.as_ref(), py, async move { Ok(within(timeout, registered.found()).await) })
     }
 
     /// Changes fields of the record.
-    fn update(&self, py: Python<'_>, waiter: Waiter<'_>, changes: &Bound<'_, PyDict>) -> PyResult<Py<PyAny>> {
+    fn update(&self, py: Python<'_>, changes: &Bound<'_, PyDict>) -> PyResult<Py<PyAny>> {
         let registered = Arc::clone(self.registered()?);
         let changes = Changes::read(changes)?;
-        run_on(self.port.as_ref(), waiter, py, async move {
+        run_on(self.port.as_ref(), py, async move {
             registered.update(|instance| changes.apply(instance)).await?;
             Ok(Record(registered.instance()))
         })
     }
 
     /// Wants nothing new.
-    fn drain(&self, py: Python<'_>, waiter: Waiter<'_>) -> PyResult<Py<PyAny>> {
+    fn drain(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let registered = Arc::clone(self.registered()?);
-        run_on(self.port.as_ref(), waiter, py, async move {
+        run_on(self.port.as_ref(), py, async move {
             registered.drain().await?;
             Ok(Record(registered.instance()))
         })
     }
 
     /// Takes it out: whether it was there.
-    fn deregister(&self, py: Python<'_>, waiter: Waiter<'_>) -> PyResult<Py<PyAny>> {
+    fn deregister(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let registered = Arc::clone(self.registered()?);
-        run_on(self.port.as_ref(), waiter, py, async move { registered.deregister().await })
+        run_on(self.port.as_ref(), py, async move { registered.deregister().await })
     }
 }
 

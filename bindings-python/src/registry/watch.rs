@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::filter::FilterArgument;
 use super::{Shown, View};
-use crate::call::{Waiter, run_on, within};
+use crate::call::{run_on, within};
 use crate::client::Core;
 use crate::convert::Seconds;
 use crate::errors::Failure;
@@ -92,12 +92,10 @@ impl ServiceWatch {
     }
 
     /// Opens it. Once.
-    #[pyo3(signature = (waiter, core, service, filter, min_interval, timeout))]
-    #[expect(clippy::too_many_arguments, reason = "Python's parameters, each with its name there")]
+    #[pyo3(signature = (core, service, filter, min_interval, timeout))]
     fn open(
         &self,
         py: Python<'_>,
-        waiter: Waiter<'_>,
         core: &Core,
         service: &str,
         filter: Option<FilterArgument>,
@@ -113,7 +111,7 @@ impl ServiceWatch {
             watches = watches.timeout(timeout);
         }
         let slot = Arc::clone(self.slot.get()?);
-        run_on(self.port.as_ref(), waiter, py, async move {
+        run_on(self.port.as_ref(), py, async move {
             let watch = watches.await?;
             // A second one has no place, and is closed here.
             let _ = slot.watch.set(Mutex::new(Some(watch)));
@@ -138,11 +136,11 @@ impl ServiceWatch {
     }
 
     /// Waits until there is something to poll: false once the watch has ended, none if the time passed.
-    #[pyo3(signature = (waiter, timeout))]
-    fn wait(&self, py: Python<'_>, waiter: Waiter<'_>, timeout: Option<Seconds>) -> PyResult<Py<PyAny>> {
+    #[pyo3(signature = (timeout))]
+    fn wait(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<Py<PyAny>> {
         self.open_one()?;
         let slot = Arc::clone(self.slot.get()?);
-        run_on(self.port.as_ref(), waiter, py, async move { Ok(within(timeout, slot.wait()).await) })
+        run_on(self.port.as_ref(), py, async move { Ok(within(timeout, slot.wait()).await) })
     }
 
     /// Closes it. In a forked child there is nothing to close.

@@ -21,11 +21,12 @@ use hither_protocol::message::{LeaseGrantReply, Reply, Request, Stamp};
 use hither_protocol::{LeaseId, Moment, Revision, SessionId};
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, Sleep};
 
 use crate::client::{Client, closed};
 use crate::clock;
+use crate::commands::{self, Asked};
 use crate::context::Contexts;
 use crate::identity::Identity;
 use crate::mailbox::Mailbox;
@@ -95,7 +96,7 @@ pub(crate) struct Kept {
 /// Makes the client and its task, and waits for the first greeting. Called in a Tokio runtime.
 pub(crate) async fn start(options: Options, identity: Identity, kept: Option<Kept>) -> Result<Client, Error> {
     let links = Links::new(&identity)?;
-    let (commands, receiver) = mpsc::unbounded_channel();
+    let (commands, asked) = commands::queue();
     let (connected, connecting) = oneshot::channel();
     let (told, state) = Told::new(connected);
     let metrics = Arc::new(Mutex::new(Metrics::default()));
@@ -110,7 +111,7 @@ pub(crate) async fn start(options: Options, identity: Identity, kept: Option<Kep
         renewal: Renewal::new(identity, kept),
         metrics: Arc::clone(&metrics),
         beats,
-        commands: receiver,
+        asked,
         timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         leaving: false,
         closers: Vec::new(),
@@ -128,7 +129,7 @@ struct Driver {
     metrics: Arc<Mutex<Metrics>>,
     /// What views read their age from.
     beats: Arc<AtomicU64>,
-    commands: mpsc::UnboundedReceiver<Command>,
+    asked: Asked,
     timer: Pin<Box<Sleep>>,
     leaving: bool,
     closers: Vec<oneshot::Sender<()>>,
@@ -186,18 +187,13 @@ impl Driver {
 
     /// Waits for a command, an event or the time.
     async fn wait(&mut self, brought: &mut Brought) {
-        let Self { commands, links, timer, leaving, .. } = self;
+        let Self { asked, links, timer, leaving, .. } = self;
         poll_fn(|context| {
             let mut woken = timer.as_mut().poll(context).is_ready();
             if !*leaving {
-                match commands.poll_recv_many(context, &mut brought.commands, BATCH) {
-                    Poll::Ready(0) => {
-                        brought.abandoned = true;
-                        woken = true;
-                    }
-                    Poll::Ready(_) => woken = true,
-                    Poll::Pending => {}
-                }
+                let taken = asked.poll(context, BATCH, &mut brought.commands);
+                brought.abandoned = taken == Poll::Ready(false);
+                woken |= taken.is_ready();
             }
             links.readers.poll_rung(context, READ_BATCH, &mut brought.reads);
             while brought.events.len() < BATCH {

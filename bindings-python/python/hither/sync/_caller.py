@@ -18,4 +18,4 @@ class Caller:
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Calls and waits, without the interpreter's lock. An exception of a signal handler takes the call back."""
-        return function(None, *arguments)
+        return function(*arguments)
