@@ -18,12 +18,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hither_protocol::{ClusterId, NodeId};
+use hither_server::engine::{Engine, EngineConfig};
+use hither_server::raft::NoLinks;
+use hither_state::device::{MemoryLog, MemoryState};
 use openraft_rt::AsyncRuntime;
 use openraft_rt_sim::SimRuntime;
 
 use cluster::Cluster;
 use model::Model;
-use runtime::{Dice, Sim};
+use runtime::{Dice, Sim, timers};
 
 /// How long faults go on, on the simulated clock.
 const STORM: Duration = Duration::from_secs(6);
@@ -74,6 +78,26 @@ fn what_is_acknowledged_survives_crashes_and_partitions() {
 fn a_seed_plays_the_same_twice() {
     let short = Duration::from_secs(2);
     assert_eq!(play(99, short), play(99, short));
+}
+
+#[test]
+fn a_node_without_company_sets_few_timers_when_nothing_goes_on() {
+    SimRuntime::with_seed(1).block_on(async {
+        let (mut log, mut state) = (MemoryLog::default(), MemoryState::default());
+        for _ in 0..2 {
+            let config = EngineConfig::single(NodeId(1), ClusterId(*b"a simulated one."));
+            let engine = Engine::start_on::<Sim, _, _>(config, log.clone(), state.clone(), Arc::new(NoLinks)).await;
+            let engine = engine.expect("starts");
+            assert!(engine.leadership().is_leader);
+            let before = timers();
+            Sim::sleep(Duration::from_secs(10)).await;
+            let set = timers() - before;
+            assert!(set < 100, "{set} timers in 10 s: raft looks for company that there is not");
+            engine.shutdown().await;
+            // Again after a restart.
+            (log, state) = (log.after_crash(), state.after_crash());
+        }
+    });
 }
 
 #[test]

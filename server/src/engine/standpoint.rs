@@ -117,6 +117,11 @@ pub(crate) async fn follow<R: Runtime>(
     loop {
         let seen = metrics.borrow_and_update().clone();
         let leads = (seen.state.is_leader() && seen.vote.is_committed()).then_some(*seen.vote.leader_id());
+        // Raft looks five times in each heartbeat's interval whether to send one or to call an election. A leader without
+        // company has nobody to send to and nothing to call, and all those wake-ups would be most of what it does at rest.
+        // Who joins is in what raft tells before the entry that says so is on the disk.
+        let is_alone = seen.membership_config.nodes().count() == 1;
+        raft.runtime_config().tick(leads.is_none() || !is_alone);
         if let Some((_, token)) = duties.take_if(|(of, _)| leads != Some(*of)) {
             token.cancel();
             machine.leases.resign();

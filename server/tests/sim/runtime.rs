@@ -1,5 +1,6 @@
 //! The simulated runtime as the engine's: a task instead of a thread.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::time::Duration;
@@ -7,6 +8,15 @@ use std::time::Duration;
 use hither_server::raft::Runtime;
 use openraft_rt::{AsyncRuntime, OptionalSend};
 use openraft_rt_sim::SimRuntime;
+
+thread_local! {
+    static TIMERS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Timers that were set on this thread so far.
+pub(crate) fn timers() -> u64 {
+    TIMERS.get()
+}
 
 /// One thread, a clock that jumps to the next timer, everything drawn from the seed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,10 +54,12 @@ impl AsyncRuntime for Sim {
     }
 
     fn sleep(duration: Duration) -> Self::Sleep {
+        TIMERS.set(TIMERS.get() + 1);
         SimRuntime::sleep(duration)
     }
 
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
+        TIMERS.set(TIMERS.get() + 1);
         SimRuntime::sleep_until(deadline)
     }
 
