@@ -9,7 +9,7 @@
 const PIECE_BYTES: libc::c_int = 1 << 20;
 /// What a share may keep at its end.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-const END_BYTES: libc::c_int = 1 << 20;
+const END_BYTES: libc::c_int = 128 << 10;
 
 /// Bounds what is kept. For the main function of a server, before it does anything.
 pub fn bound() {

@@ -328,6 +328,8 @@ impl<R: Runtime, D: StateDevice> Writer<R, D> {
             self.owes_memory = true;
         } else {
             self.owes_memory = false;
+            // It is empty, since nothing is unwritten, but for the room that it keeps between two writes.
+            self.rows = Rows::default();
             memory::give_back();
         }
         Ok(())

@@ -2,13 +2,10 @@
 
 use std::path::Path;
 
-use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, LogLevel, Options, ReadOptions};
+use rocksdb::{BlockBasedOptions, ColumnFamilyDescriptor, DB, LogLevel, Options, ReadOptions};
 
 use crate::StorageError;
 
-/// Everything is read once: at the start, and by the check of what was just written, which is all that the cache would fill
-/// with.
-const BLOCK_CACHE_BYTES: usize = 1 << 20;
 /// Of a scan from one end to the other.
 const READAHEAD_BYTES: usize = 2 << 20;
 
@@ -40,7 +37,9 @@ pub(crate) fn options(path: &Path) -> Result<Options, StorageError> {
     options.set_stats_dump_period_sec(0);
     options.set_stats_persist_period_sec(0);
     let mut table = BlockBasedOptions::default();
-    table.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE_BYTES));
+    // Everything is read once: at the start, and by the check of what was just written, which is all that a cache would fill
+    // with.
+    table.disable_cache();
     options.set_block_based_table_factory(&table);
     Ok(options)
 }

@@ -121,6 +121,7 @@ impl<R: Runtime, D: LogDevice> Log<R, D> {
     pub(crate) fn note_voters(&self, membership: &Membership) {
         let is_alone = membership.voter_ids().eq([self.node.0]);
         self.is_alone.store(is_alone, Ordering::Release);
+        self.ring.lock().is_alone = membership.nodes().count() == 1;
     }
 
     /// Bytes of entries appended since the log was opened.
@@ -299,7 +300,11 @@ impl<R: Runtime, D: LogDevice> RaftLogStorage<TypeConfig<R>> for Log<R, D> {
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
         // Who votes may be what it was before, which is not looked up for a case so rare.
         self.is_alone.store(false, Ordering::Release);
-        self.ring.lock().truncate_after(last);
+        {
+            let mut ring = self.ring.lock();
+            ring.is_alone = false;
+            ring.truncate_after(last);
+        }
         self.step(Step::TruncateAfter(last))
     }
 

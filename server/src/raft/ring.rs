@@ -10,8 +10,8 @@ const BYTES_MAX: usize = 16 << 20;
 /// Bytes of entries kept that were read, for whoever reads them again.
 const READ_BYTES_MAX: usize = 1 << 20;
 
-/// Bytes of entries kept once nothing is appended any more.
-const REST_BYTES_MAX: usize = 256 << 10;
+/// Bytes of entries kept once nothing is appended any more, or if nobody else reads them.
+const REST_BYTES_MAX: usize = 64 << 10;
 
 /// Bytes of entries between two marks of the log's weight.
 const MARK_BYTES: u64 = 1 << 20;
@@ -37,6 +37,8 @@ pub(crate) struct Ring {
     written: Option<u64>,
     /// The index after the last entry that was read.
     read: u64,
+    /// Whether no other node reads the log: what was read is not read again.
+    pub(crate) is_alone: bool,
     /// Bytes of entries appended since the log was opened, truncated or not.
     appended: u64,
     /// Some indexes, and the bytes that were appended before them.
@@ -109,7 +111,8 @@ impl Ring {
             self.written = self.written.max(Some(index));
         }
         self.keep(BYTES_MAX, u64::MAX);
-        self.keep(READ_BYTES_MAX, self.read);
+        // What stays a while comes to lie between what stays for good, and leaves holes there.
+        self.keep(if self.is_alone { REST_BYTES_MAX } else { READ_BYTES_MAX }, self.read);
     }
 
     /// A burst is over: whoever is still behind reads from the disk.
@@ -219,6 +222,18 @@ mod tests {
         assert_eq!(indexes(&ring.find(0, 5, usize::MAX)), [0, 1, 2, 3, 4]);
         ring.wrote(0, 9);
         assert_eq!(ring.find(0, 10, usize::MAX).disk, Some((0, 5)));
+    }
+
+    #[test]
+    fn of_what_was_read_a_log_that_no_other_node_reads_keeps_little() {
+        for (is_alone, kept) in [(true, 9), (false, 0)] {
+            let mut ring = Ring { is_alone, ..Ring::default() };
+            (0..10).for_each(|index| ring.append(entry(1, index, REST_BYTES_MAX / 2)));
+            assert_eq!(indexes(&ring.find(0, 10, usize::MAX)).len(), 10, "nobody has read them yet");
+            ring.wrote(0, 9);
+            let disk = ring.find(0, 10, usize::MAX).disk.map_or(0, |(_, end)| end);
+            assert_eq!(disk, kept);
+        }
     }
 
     #[test]
