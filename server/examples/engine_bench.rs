@@ -92,7 +92,7 @@ fn put(number: u64) -> Command {
     let put = Put { key: key.as_str().into(), value: vec![0; VALUE_BYTES].into(), lease: None, previous: false };
     Command {
         namespace: Namespace::default(),
-        principal: "bench".to_owned(),
+        principal: "bench".into(),
         retry: None,
         at: UnixMillis(0),
         action: Action::Put(put),

@@ -32,7 +32,7 @@ fn config() -> EngineConfig {
 }
 
 fn command(action: Action) -> Command {
-    Command { namespace: Namespace::default(), principal: "tester".to_owned(), retry: None, at: UnixMillis(1), action }
+    Command { namespace: Namespace::default(), principal: "tester".into(), retry: None, at: UnixMillis(1), action }
 }
 
 fn put(key: &str, value: &str) -> Command {

@@ -71,13 +71,8 @@ impl World {
 
     fn time_with(&mut self, actions: Vec<(Option<RetryToken>, Action)>) -> Duration {
         let (namespace, at) = (Namespace::default(), UnixMillis(1));
-        let command = |(retry, action)| Command {
-            namespace: namespace.clone(),
-            principal: "bench".to_owned(),
-            retry,
-            at,
-            action,
-        };
+        let command =
+            |(retry, action)| Command { namespace: namespace.clone(), principal: "bench".into(), retry, at, action };
         let commands: Vec<Command> = actions.into_iter().map(command).collect();
         let start = Instant::now();
         for command in &commands {

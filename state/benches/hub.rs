@@ -49,7 +49,7 @@ impl World {
     fn apply(&mut self, action: Action) -> Delta {
         self.index += 1;
         let (namespace, at) = (Namespace::default(), UnixMillis(self.index));
-        let command = Command { namespace, principal: "bench".to_owned(), retry: None, at, action };
+        let command = Command { namespace, principal: "bench".into(), retry: None, at, action };
         self.state.apply(Position { index: self.index, offset: 0 }, &command).delta
     }
 

@@ -33,7 +33,10 @@ impl<'a> Step<'a> {
     pub(crate) fn new(state: &'a mut State, position: Position, command: &'a Command) -> Self {
         let revision = state.revision.next();
         let namespace = &command.namespace;
-        Self { state, position, command, namespace, revision, moved: false, changes: Vec::new() }
+        // Nearly every command changes one thing, and its session remembers what came of it. What grows by itself begins with
+        // four places.
+        let changes = Vec::with_capacity(1 + usize::from(command.retry.is_some()));
+        Self { state, position, command, namespace, revision, moved: false, changes }
     }
 
     /// Takes the step.

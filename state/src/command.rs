@@ -1,5 +1,7 @@
 //! What the log holds.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use hither_protocol::codec::{decode_body, encode_body};
 use hither_protocol::message::{Delete, LeaseKind, Put, RetryToken, Txn, TxnOp};
@@ -37,7 +39,7 @@ pub struct Command {
     /// Where its keys are.
     pub namespace: Namespace,
     /// The identity that asked; empty for the server itself.
-    pub principal: String,
+    pub principal: Arc<str>,
     /// Names it within its session.
     pub retry: Option<RetryToken>,
     /// When the leader admitted it, by its wall clock: recorded, never compared.
@@ -165,10 +167,13 @@ pub fn decode_batch(payload: &[u8]) -> Result<Vec<Command>, DecodeError> {
     match payload.split_first() {
         Some((&BATCH_FORMAT, commands)) => {
             let mut commands: Vec<Command> = decode_body(commands).map_err(DecodeError::Damaged)?;
-            // Records keep the namespace of their command: many of one name share its memory.
+            // Records keep the names of their command: many of one name share its memory.
             for next in 1..commands.len() {
                 if commands[next].namespace == commands[next - 1].namespace {
                     commands[next].namespace = commands[next - 1].namespace.clone();
+                }
+                if commands[next].principal == commands[next - 1].principal {
+                    commands[next].principal = commands[next - 1].principal.clone();
                 }
             }
             Ok(commands)
@@ -186,7 +191,7 @@ mod tests {
     fn a_batch_of_a_newer_format_is_refused_whole() {
         let command = Command {
             namespace: Namespace::system(),
-            principal: String::new(),
+            principal: Arc::default(),
             retry: None,
             at: UnixMillis(7),
             action: Action::SetFloor { revision: Revision(3) },

@@ -1,5 +1,7 @@
 //! What one command did.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hither_protocol::message::LeaseKind;
 use hither_protocol::{
@@ -30,14 +32,14 @@ pub enum Change {
         /// The key as it is now.
         entry: Entry,
         /// As it was before.
-        previous: Option<Entry>,
+        previous: Option<Arc<Entry>>,
     },
     /// A key was deleted.
     Delete {
         /// Where it was.
         namespace: Namespace,
         /// As it was before.
-        previous: Entry,
+        previous: Arc<Entry>,
     },
     /// A lease was granted, renewed its epoch or changed its standing; without a record, it is gone.
     Lease {
@@ -104,7 +106,7 @@ pub struct LeaseRecord {
     /// Where its keys are.
     pub namespace: Namespace,
     /// The identity that granted it.
-    pub owner: String,
+    pub owner: Arc<str>,
     /// Milliseconds.
     pub ttl_ms: u64,
     /// What keeps it alive.
@@ -125,7 +127,7 @@ pub struct SessionRecord {
     /// Where its keys are.
     pub namespace: Namespace,
     /// The identity that opened it: nobody else resumes it.
-    pub principal: String,
+    pub principal: Arc<str>,
     /// Drawn by the client when it opened it.
     pub nonce: [u8; 16],
     /// Outcomes up to this number were received and are forgotten.

@@ -5,6 +5,8 @@
 mod authorise;
 mod check;
 
+use std::sync::Arc;
+
 use hither_protocol::message::{
     ClientAdd, ClientList, ClientRevoke, Context, Get, LeaseCheck, LeaseInfo, LeaseList, LeaseRenew, Range,
     RenewIdentity, Request, Role,
@@ -21,7 +23,7 @@ pub struct Caller {
     /// The namespace of the connection.
     pub namespace: Namespace,
     /// The name of the identity.
-    pub name: String,
+    pub name: Arc<str>,
     /// What the identity may do.
     pub role: Role,
 }

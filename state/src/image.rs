@@ -11,7 +11,7 @@ mod row;
 
 use bytes::Bytes;
 use hither_protocol::limits::SESSION_WINDOW;
-use hither_protocol::{Entry, Key, Namespace, SessionId};
+use hither_protocol::{Key, Namespace, SessionId};
 
 use crate::device::{RowChange, Space};
 use crate::{Change, Delta, State};
@@ -42,10 +42,8 @@ impl Place {
     #[must_use]
     pub fn of(change: &Change) -> Option<Self> {
         match change {
-            Change::Put { namespace, entry: Entry { key, .. }, .. }
-            | Change::Delete { namespace, previous: Entry { key, .. } } => {
-                Some(Self::Key(namespace.clone(), key.clone()))
-            }
+            Change::Put { namespace, entry, .. } => Some(Self::Key(namespace.clone(), entry.key.clone())),
+            Change::Delete { namespace, previous } => Some(Self::Key(namespace.clone(), previous.key.clone())),
             Change::Outcome { session, sequence, .. } => Some(Self::Outcome(*session, sequence.0 % SESSION_WINDOW)),
             Change::Acknowledged { session, .. } => Some(Self::Acknowledged(*session)),
             _ => None,
@@ -104,7 +102,7 @@ pub fn all_rows(state: &State) -> impl Iterator<Item = (Space, Bytes, Bytes)> {
         .iter()
         .map(|(namespace, entry)| (Space::Kv, row::entry_key(namespace, &entry.key), row::entry_value(entry)));
     let leases =
-        state.leases.iter().map(|(&id, lease)| (Space::Lease, row::lease_key(id), row::lease_value(&lease.record)));
+        state.leases.after(None).map(|(id, lease)| (Space::Lease, row::lease_key(id), row::lease_value(&lease.record)));
     let sessions = state.sessions.iter().flat_map(|(id, session)| {
         let record = std::iter::once((row::session_key(id), row::session_value(&session.record)));
         let acknowledged = session.record.acknowledged;

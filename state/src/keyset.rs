@@ -4,25 +4,30 @@ use std::collections::BTreeSet;
 
 use hither_protocol::Key;
 
-/// Up to here a sorted vector: most leases have one key, for which a tree would allocate twelve times its size.
+/// Up to here a sorted vector, for which a tree would allocate several times its size.
 const FEW: usize = 32;
 
 /// A set of keys, in order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) enum KeySet {
+    #[default]
+    None,
+    /// As most leases have it: nothing is allocated.
+    One(Key),
     Few(Vec<Key>),
     Many(BTreeSet<Key>),
-}
-
-impl Default for KeySet {
-    fn default() -> Self {
-        Self::Few(Vec::new())
-    }
 }
 
 impl KeySet {
     pub(crate) fn insert(&mut self, key: Key) {
         match self {
+            Self::None => *self = Self::One(key),
+            Self::One(one) if *one == key => {}
+            Self::One(one) => {
+                let mut keys = vec![std::mem::replace(one, key.clone()), key];
+                keys.sort_unstable();
+                *self = Self::Few(keys);
+            }
             Self::Few(keys) => {
                 if let Err(place) = keys.binary_search(&key) {
                     if keys.len() == FEW {
@@ -30,10 +35,6 @@ impl KeySet {
                         many.insert(key);
                         *self = Self::Many(many);
                     } else {
-                        // Most sets stay at one key; a vector that grows by itself begins with four places.
-                        if keys.is_empty() {
-                            keys.reserve_exact(1);
-                        }
                         keys.insert(place, key);
                     }
                 }
@@ -44,6 +45,8 @@ impl KeySet {
 
     pub(crate) fn remove(&mut self, key: &Key) {
         match self {
+            Self::One(one) if one == key => *self = Self::None,
+            Self::None | Self::One(_) => {}
             Self::Few(keys) => {
                 if let Ok(place) = keys.binary_search(key) {
                     keys.remove(place);
@@ -55,17 +58,21 @@ impl KeySet {
 
     pub(crate) fn len(&self) -> usize {
         match self {
+            Self::None => 0,
+            Self::One(_) => 1,
             Self::Few(keys) => keys.len(),
             Self::Many(keys) => keys.len(),
         }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Key> {
-        let (few, many) = match self {
-            Self::Few(keys) => (Some(keys), None),
-            Self::Many(keys) => (None, Some(keys)),
+        let (few, many): (&[Key], _) = match self {
+            Self::None => (&[], None),
+            Self::One(key) => (std::slice::from_ref(key), None),
+            Self::Few(keys) => (keys, None),
+            Self::Many(keys) => (&[], Some(keys)),
         };
-        few.into_iter().flatten().chain(many.into_iter().flatten())
+        few.iter().chain(many.into_iter().flatten())
     }
 }
 
@@ -74,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_stays_in_order_as_it_outgrows_its_vector_and_shrinks_again() {
+    fn a_set_stays_in_order_as_it_grows_and_shrinks_again() {
         let mut set = KeySet::default();
         let key = |number: usize| Key::from(format!("{number:03}"));
         for number in (0..100).rev() {
@@ -86,5 +93,24 @@ mod tests {
             set.remove(&key(number));
         }
         assert_eq!((set.len(), set.iter().next()), (1, Some(&key(0))));
+    }
+
+    #[test]
+    fn a_set_of_one_key_holds_it_once_and_loses_only_that() {
+        let mut set = KeySet::default();
+        let (one, other) = (Key::from("1"), Key::from("2"));
+        set.insert(other.clone());
+        set.insert(other.clone());
+        set.remove(&one);
+        assert!(set.iter().eq([&other]));
+        set.insert(one.clone());
+        assert!(set.iter().eq([&one, &other]));
+        set.remove(&one);
+        set.remove(&other);
+        assert_eq!((set.len(), set.iter().next()), (0, None));
+        let mut set = KeySet::default();
+        set.insert(one.clone());
+        set.remove(&one);
+        assert_eq!(set.len(), 0);
     }
 }

@@ -19,6 +19,7 @@ pub mod image;
 mod keyset;
 mod keyspace;
 mod lease;
+mod leases;
 mod lessor;
 mod limits;
 mod pins;

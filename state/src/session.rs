@@ -1,6 +1,7 @@
 //! Sessions: who may retry what, and what the answer was.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hither_protocol::{LeaseId, Namespace, SequenceNumber, SessionId};
@@ -65,7 +66,7 @@ impl Session {
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     by_id: BTreeMap<SessionId, Session>,
-    by_nonce: BTreeMap<([u8; 16], Namespace, String), SessionId>,
+    by_nonce: BTreeMap<([u8; 16], Namespace, Arc<str>), SessionId>,
 }
 
 impl Sessions {
@@ -82,8 +83,8 @@ impl Sessions {
     }
 
     /// The session that this identity opened in this namespace with this nonce.
-    pub(crate) fn opened(&self, namespace: &Namespace, principal: &str, nonce: [u8; 16]) -> Option<SessionId> {
-        self.by_nonce.get(&(nonce, namespace.clone(), principal.to_owned())).copied()
+    pub(crate) fn opened(&self, namespace: &Namespace, principal: &Arc<str>, nonce: [u8; 16]) -> Option<SessionId> {
+        self.by_nonce.get(&(nonce, namespace.clone(), principal.clone())).copied()
     }
 
     pub(crate) fn insert(&mut self, id: SessionId, record: SessionRecord) {
@@ -138,13 +139,13 @@ mod tests {
     fn a_session_that_is_gone_leaves_nothing() {
         let record = SessionRecord {
             namespace: Namespace::default(),
-            principal: "alice".to_owned(),
+            principal: "alice".into(),
             nonce: [1; 16],
             acknowledged: SequenceNumber(0),
         };
         let mut sessions = Sessions::default();
         sessions.insert(SessionId(1), record.clone());
-        assert_eq!(sessions.opened(&record.namespace, "alice", [1; 16]), Some(SessionId(1)));
+        assert_eq!(sessions.opened(&record.namespace, &record.principal, [1; 16]), Some(SessionId(1)));
         sessions.remove(SessionId(1));
         assert!(sessions.by_id.is_empty() && sessions.by_nonce.is_empty());
     }
@@ -153,7 +154,7 @@ mod tests {
     fn what_is_forgotten_makes_room() {
         let mut session = Session::new(SessionRecord {
             namespace: Namespace::default(),
-            principal: "alice".to_owned(),
+            principal: "alice".into(),
             nonce: [1; 16],
             acknowledged: SequenceNumber(0),
         });

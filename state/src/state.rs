@@ -1,14 +1,11 @@
 //! The state: what every replica knows after the same part of the log.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
-
 use hither_protocol::message::Reply;
 use hither_protocol::{Entry, LeaseId, Lineage, Namespace, Refusal, Revision, SessionId};
 
 use crate::apply::Step;
 use crate::image::Hash;
-use crate::lease::Lease;
+use crate::leases::Leases;
 use crate::session::Sessions;
 use crate::store::Store;
 use crate::{Command, Delta, LeaseView, Pin, Position, RangePage, RangeQuery, SessionView, StateLimits};
@@ -30,7 +27,7 @@ pub struct State {
     pub(crate) floor: Revision,
     pub(crate) lineage: Option<Lineage>,
     pub(crate) store: Store,
-    pub(crate) leases: BTreeMap<LeaseId, Lease>,
+    pub(crate) leases: Leases,
     pub(crate) sessions: Sessions,
     pub(crate) hash: Hash,
 }
@@ -46,7 +43,7 @@ impl State {
             floor: Revision::ZERO,
             lineage: None,
             store: Store::default(),
-            leases: BTreeMap::new(),
+            leases: Leases::default(),
             sessions: Sessions::default(),
             hash: Hash::default(),
         }
@@ -123,13 +120,12 @@ impl State {
     /// A lease.
     #[must_use]
     pub fn lease(&self, id: LeaseId) -> Option<LeaseView<'_>> {
-        self.leases.get(&id).map(|lease| LeaseView::new(id, lease))
+        self.leases.get(id).map(|lease| LeaseView::new(id, lease))
     }
 
     /// The leases after this one, by id.
     pub fn leases(&self, after: Option<LeaseId>) -> impl Iterator<Item = LeaseView<'_>> {
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.leases.range((start, Bound::Unbounded)).map(|(&id, lease)| LeaseView::new(id, lease))
+        self.leases.after(after).map(|(id, lease)| LeaseView::new(id, lease))
     }
 
     /// A session.

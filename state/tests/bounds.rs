@@ -16,7 +16,7 @@ fn attempt(state: &mut State, index: u64, sequence: u64, action: Action) -> (Res
         RetryToken { session: SessionId(1 << 16), sequence: SequenceNumber(sequence), acknowledged: SequenceNumber(0) };
     let command = Command {
         namespace: Namespace::default(),
-        principal: "alice".to_owned(),
+        principal: "alice".into(),
         retry: (sequence > 0).then_some(token),
         at: UnixMillis(1),
         action,

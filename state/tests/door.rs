@@ -14,7 +14,7 @@ use hither_state::{Action, Command};
 const AT: UnixMillis = UnixMillis(1_700_000_000_000);
 
 fn caller(role: Role) -> Caller {
-    Caller { namespace: Namespace::default(), name: "alice".to_owned(), role }
+    Caller { namespace: Namespace::default(), name: "alice".into(), role }
 }
 
 fn ask(request: impl Into<Request>) -> Result<Admitted, ErrorCode> {
@@ -109,7 +109,7 @@ fn a_mutation_becomes_a_command_in_the_name_of_its_caller() {
         command,
         Command {
             namespace: Namespace::default(),
-            principal: "alice".to_owned(),
+            principal: "alice".into(),
             retry: Some(token(3, 1)),
             at: AT,
             action: Action::Put(put("a")),

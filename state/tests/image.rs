@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hither_protocol::message::{Delete, LeaseKind, Put, RetryToken, Txn, TxnOp};
@@ -23,6 +24,7 @@ mod target;
 fn sample() -> State {
     let mut state = State::new(StateLimits::default());
     let session = SessionId(1 << 16);
+    let (namespace, principal) = (Namespace::default(), Arc::from("alice"));
     let put = |key: &str, lease| Put { key: key.into(), value: Bytes::from_static(b"value"), lease, previous: false };
     let delete = |range| Delete { range, previous: true };
     let steps = [
@@ -43,8 +45,8 @@ fn sample() -> State {
     for (index, (sequence, action)) in (1..).zip(steps) {
         let token = RetryToken { session, sequence: SequenceNumber(sequence), acknowledged: SequenceNumber(1) };
         let command = Command {
-            namespace: Namespace::default(),
-            principal: "alice".to_owned(),
+            namespace: namespace.clone(),
+            principal: Arc::clone(&principal),
             retry: (sequence > 0).then_some(token),
             at: UnixMillis(1_790_000_000_000),
             action,
@@ -63,6 +65,19 @@ fn device(state: &State) -> (MemoryState, Bytes) {
 
 fn refused(device: &MemoryState) -> ErrorKind {
     image::load(device).map(|_| ()).expect_err("loaded from damaged rows").kind()
+}
+
+#[test]
+fn leases_of_one_identity_share_its_name_however_they_came_to_be() {
+    let state = sample();
+    let loaded = image::load(&device(&state).0).unwrap().unwrap().state;
+    for state in [state, loaded] {
+        let owners: Vec<_> = state.leases(None).map(|lease| lease.record.owner.clone()).collect();
+        let namespaces: Vec<_> = state.leases(None).map(|lease| lease.record.namespace.as_str().as_ptr()).collect();
+        assert_eq!(owners.len(), 3);
+        assert!(owners.windows(2).all(|two| Arc::ptr_eq(&two[0], &two[1])));
+        assert!(namespaces.windows(2).all(|two| two[0] == two[1]));
+    }
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn entries() -> Vec<(&'static str, Vec<Command>)> {
     };
     let server = |action: &Action| Command {
         namespace: Namespace::system(),
-        principal: String::new(),
+        principal: "".into(),
         retry: None,
         at: UnixMillis(0),
         action: action.clone(),

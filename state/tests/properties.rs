@@ -87,8 +87,8 @@ proptest! {
             let mut told = false;
             for change in &delta.changes {
                 let (namespace, key, now, was) = match change {
-                    Change::Put { namespace, entry, previous } => (namespace, &entry.key, Some(entry), previous.as_ref()),
-                    Change::Delete { namespace, previous } => (namespace, &previous.key, None, Some(previous)),
+                    Change::Put { namespace, entry, previous } => (namespace, &entry.key, Some(entry), previous.as_deref()),
+                    Change::Delete { namespace, previous } => (namespace, &previous.key, None, Some(&**previous)),
                     Change::Liveness { keys, .. } => {
                         prop_assert!(!keys.is_empty());
                         told = true;

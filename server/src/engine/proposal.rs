@@ -205,7 +205,7 @@ mod tests {
 
     fn command() -> Command {
         let action = Action::SetFloor { revision: Revision(3) };
-        Command { namespace: Namespace::system(), principal: String::new(), retry: None, at: UnixMillis(7), action }
+        Command { namespace: Namespace::system(), principal: Arc::default(), retry: None, at: UnixMillis(7), action }
     }
 
     fn submitted() -> (Proposal, Submitted) {

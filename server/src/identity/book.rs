@@ -126,7 +126,7 @@ impl Book {
                 role: add.role,
                 generation,
                 created_at: now(),
-                created_by: caller.name.clone(),
+                created_by: caller.name.to_string(),
                 enrolled: false,
                 revoked: false,
                 expires_at: None,
@@ -264,7 +264,7 @@ impl Book {
             then.push(put(key.clone(), &record));
             let when = vec![unchanged(key.clone(), Some(revision))];
             if let Some(stamp) = self.change(&caller.name, when, then).await? {
-                tracing::info!(name = revoke.name, by = caller.name, "an identity was revoked");
+                tracing::info!(name = revoke.name, by = &*caller.name, "an identity was revoked");
                 return Ok((stamp, ClientRevokeReply { revoked: true }));
             }
         }
@@ -289,7 +289,7 @@ impl Book {
     async fn change(&self, by: &str, when: Vec<Compare>, then: Vec<TxnOp>) -> Result<Option<Stamp>, Refusal> {
         let command = Command {
             namespace: Namespace::system(),
-            principal: by.to_owned(),
+            principal: by.into(),
             retry: None,
             at: now(),
             action: Action::Txn(Txn { when, then, otherwise: Vec::new() }),

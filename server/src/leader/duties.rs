@@ -127,7 +127,7 @@ impl<R: Runtime> Duties<R> {
     async fn propose(&self, actions: Vec<Action>) -> Result<Vec<Outcome>, Refused> {
         let at = (self.wall_clock)();
         let command =
-            |action| Command { namespace: Namespace::system(), principal: String::new(), retry: None, at, action };
+            |action| Command { namespace: Namespace::system(), principal: Arc::default(), retry: None, at, action };
         let commands: Vec<Command> = actions.into_iter().map(command).collect();
         let (answer, wait) = oneshot::channel();
         let answer = Answer::new(move |result: ClientWriteResult<TypeConfig<R>>| {

@@ -164,7 +164,7 @@ mod tests {
     fn leases() -> Leases {
         let mut state = State::new(StateLimits { state_bytes_max: 1 << 30, leases_max: 1 << 20 });
         let action = Action::LeaseGrant { ttl_ms: 10_000, kind: LeaseKind::Ttl };
-        let (namespace, principal) = (Namespace::default(), "alice".to_owned());
+        let (namespace, principal) = (Namespace::default(), "alice".into());
         let command = Command { namespace, principal, retry: None, at: UnixMillis(0), action };
         state.apply(Position { index: 1, offset: 0 }, &command).outcome.expect("there is room for a lease");
         let leases = Leases::default();

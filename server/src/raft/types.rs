@@ -151,14 +151,14 @@ mod tests {
     #[test]
     fn commands_are_applied_as_they_were_proposed_and_again_as_they_are_read() {
         let action = Action::SetFloor { revision: Revision(3) };
-        let of = |principal: String| Command {
+        let of = |principal: &str| Command {
             namespace: Namespace::system(),
-            principal,
+            principal: principal.into(),
             retry: None,
             at: UnixMillis(7),
             action: action.clone(),
         };
-        let here = Commands::proposed(vec![of("me".to_owned())]);
+        let here = Commands::proposed(vec![of("me")]);
         let place = here.proposed.as_ref().unwrap().lock().as_ref().unwrap().as_ptr();
         // A log's copy shares them.
         let first = here.clone().take().unwrap();

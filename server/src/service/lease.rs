@@ -122,7 +122,7 @@ impl Service {
             epoch: record.epoch,
             session: record.session,
             keys: lease.keys_len() as u64,
-            owner: record.owner.clone(),
+            owner: record.owner.to_string(),
             granted_at: record.granted_at,
         }
     }

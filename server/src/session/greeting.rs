@@ -131,7 +131,7 @@ async fn answer(
     }
     let namespace: Namespace = hello.namespace.parse().map_err(|refusal| (refusal, CloseCode::ProtocolViolation))?;
     let role = service.book.check(principal).map_err(denied)?;
-    let caller = Caller { namespace, name: principal.name.clone(), role };
+    let caller = Caller { namespace, name: principal.name.as_str().into(), role };
     let session = match hello.session {
         Some(session) => Some(resume(plane, &caller, session).await?),
         None => None,
@@ -173,7 +173,7 @@ fn welcome(
         lineage,
         node: service.node(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        name: connection.caller.name.clone(),
+        name: connection.caller.name.to_string(),
         role: connection.caller.role,
         term: service.engine.leadership().term,
         revision,

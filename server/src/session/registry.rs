@@ -48,7 +48,7 @@ impl Registry {
     /// Connections that an identity has open.
     pub(crate) fn connections_of(&self, name: &str) -> u32 {
         let open = self.open.lock();
-        let count = open.values().filter(|connection| connection.caller.name == name).count();
+        let count = open.values().filter(|connection| *connection.caller.name == *name).count();
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 

@@ -62,7 +62,7 @@ async fn raise_revision(engine: &hither_server::engine::Engine) {
     let put = Put { key: "by-the-server".into(), value: "1".into(), lease: None, previous: false };
     let command = Command {
         namespace: Namespace::default(),
-        principal: String::new(),
+        principal: std::sync::Arc::default(),
         retry: None,
         at: UnixMillis(1),
         action: Action::Put(put),

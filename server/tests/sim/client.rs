@@ -70,7 +70,7 @@ impl Client {
         loop {
             let command = Command {
                 namespace: Namespace::default(),
-                principal: format!("client {}", self.number),
+                principal: format!("client {}", self.number).into(),
                 retry,
                 at: UnixMillis(0),
                 action: action.clone(),

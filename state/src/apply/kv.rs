@@ -1,5 +1,7 @@
 //! Writing and deleting keys.
 
+use std::sync::Arc;
+
 use hither_protocol::limits::FRAME_BYTES_MAX;
 use hither_protocol::message::{Delete, DeleteReply, Put, PutReply};
 use hither_protocol::{Entry, ErrorCode, Key, KeyRange, LeaseId, Namespace, Refusal};
@@ -57,7 +59,7 @@ impl Step<'_> {
 
     fn check_lease(&self, id: LeaseId) -> Result<(), Refusal> {
         // A lease of another namespace is not found, as if it were not there: namespaces do not see each other.
-        match self.state.leases.get(&id) {
+        match self.state.leases.get(id) {
             Some(lease) if lease.record.namespace == *self.namespace => Ok(()),
             _ => refuse(
                 ErrorCode::LeaseNotFound,
@@ -70,6 +72,7 @@ impl Step<'_> {
     pub(super) fn write(&mut self, put: &Put) -> PutReply {
         let write = Write { key: &put.key, value: &put.value, lease: put.lease, revision: self.revision };
         let (entry, previous) = self.state.store.put(self.namespace, write);
+        let previous = previous.map(Arc::new);
         if let Some(previous) = &previous {
             self.state.hash.remove_entry(self.namespace, previous);
         }
@@ -77,12 +80,13 @@ impl Step<'_> {
         let attached = previous.as_ref().and_then(|previous| previous.lease);
         if attached != put.lease {
             self.detach(attached, &entry.key);
-            if let Some(lease) = put.lease.and_then(|lease| self.state.leases.get_mut(&lease)) {
+            if let Some(lease) = put.lease.and_then(|lease| self.state.leases.get_mut(lease)) {
                 lease.keys.insert(entry.key.clone());
             }
         }
         self.moved = true;
-        let reply = PutReply { revision: self.revision, previous: previous.clone().filter(|_| put.previous) };
+        let reply =
+            PutReply { revision: self.revision, previous: previous.as_deref().filter(|_| put.previous).cloned() };
         self.changes.push(Change::Put { namespace: self.namespace.clone(), entry, previous });
         reply
     }
@@ -94,7 +98,7 @@ impl Step<'_> {
             if let Some(entry) = step.remove(step.namespace, key) {
                 reply.deleted += 1;
                 if delete.previous {
-                    reply.previous.push(entry);
+                    reply.previous.push(Entry::clone(&entry));
                 }
             }
         };
@@ -110,8 +114,8 @@ impl Step<'_> {
     }
 
     /// Removes a key and tells of it.
-    pub(super) fn remove(&mut self, namespace: &Namespace, key: &Key) -> Option<Entry> {
-        let previous = self.state.store.remove(namespace, key.as_bytes(), self.revision)?;
+    pub(super) fn remove(&mut self, namespace: &Namespace, key: &Key) -> Option<Arc<Entry>> {
+        let previous = Arc::new(self.state.store.remove(namespace, key.as_bytes(), self.revision)?);
         self.state.hash.remove_entry(namespace, &previous);
         self.detach(previous.lease, &previous.key);
         self.moved = true;
@@ -120,7 +124,7 @@ impl Step<'_> {
     }
 
     fn detach(&mut self, lease: Option<LeaseId>, key: &Key) {
-        if let Some(lease) = lease.and_then(|lease| self.state.leases.get_mut(&lease)) {
+        if let Some(lease) = lease.and_then(|lease| self.state.leases.get_mut(lease)) {
             lease.keys.remove(key);
         }
     }

@@ -52,7 +52,7 @@ impl Step<'_> {
     }
 
     pub(super) fn revoke(&mut self, id: LeaseId) -> Result<LeaseRevokeReply, Refusal> {
-        match self.state.leases.get(&id) {
+        match self.state.leases.get(id) {
             Some(lease) if lease.record.namespace != *self.namespace => return lease_not_found(id),
             None => return lease_not_found(id),
             Some(lease) if lease.record.session.is_some_and(|session| session.lease() == id) => {
@@ -69,7 +69,7 @@ impl Step<'_> {
 
     /// Ends a lease and deletes its keys; returns how many. What is not there has ended already.
     pub(super) fn end_lease(&mut self, id: LeaseId) -> u64 {
-        let Some(lease) = self.state.leases.remove(&id) else { return 0 };
+        let Some(lease) = self.state.leases.remove(id) else { return 0 };
         let Lease { record, keys } = lease;
         self.state.hash.remove_lease(id, &record);
         for key in keys.iter() {
@@ -101,7 +101,7 @@ impl Step<'_> {
 
     /// Changes the standing of a lease that is still as the leader saw it.
     fn mark(&mut self, id: LeaseId, epoch: u64, seen: LeaseState, change: impl FnOnce(&mut LeaseRecord)) {
-        let Some(Lease { record, keys }) = self.state.leases.get_mut(&id) else { return };
+        let Some(Lease { record, keys }) = self.state.leases.get_mut(id) else { return };
         if record.epoch != epoch || record.state != seen {
             return;
         }
@@ -122,7 +122,7 @@ impl Step<'_> {
     pub(super) fn expire(&mut self, leases: &[(LeaseId, u64)]) -> Reply {
         let mut deleted = 0;
         for &(id, epoch) in leases {
-            let Some(Lease { record, .. }) = self.state.leases.get(&id).filter(|lease| lease.record.epoch == epoch)
+            let Some(Lease { record, .. }) = self.state.leases.get(id).filter(|lease| lease.record.epoch == epoch)
             else {
                 continue;
             };

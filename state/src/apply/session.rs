@@ -23,7 +23,7 @@ impl Step<'_> {
     pub(super) fn open(&mut self, ttl_ms: u64, nonce: [u8; 16]) -> Result<SessionOpenReply, Refusal> {
         let principal = &self.command.principal;
         if let Some(session) = self.state.sessions.opened(self.namespace, principal, nonce)
-            && let Some(lease) = self.state.leases.get(&session.lease())
+            && let Some(lease) = self.state.leases.get(session.lease())
         {
             return Ok(SessionOpenReply { session, ttl_ms: lease.record.ttl_ms, epoch: lease.record.epoch });
         }
@@ -47,7 +47,7 @@ impl Step<'_> {
         let deleted = match self.state.sessions.get(id) {
             None => 0,
             Some(session) => {
-                check_owner(&session.record, self.command.principal.as_str(), self.namespace, id)?;
+                check_owner(&session.record, &self.command.principal, self.namespace, id)?;
                 self.end_session(id)
             }
         };
@@ -138,7 +138,7 @@ fn check_owner(
     namespace: &hither_protocol::Namespace,
     id: SessionId,
 ) -> Result<(), Refusal> {
-    if record.principal == principal && record.namespace == *namespace {
+    if *record.principal == *principal && record.namespace == *namespace {
         return Ok(());
     }
     refuse(

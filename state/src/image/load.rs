@@ -1,16 +1,17 @@
 //! A state out of its rows.
 
 use std::io;
+use std::sync::Arc;
 
-use hither_protocol::SessionId;
+use hither_protocol::{Namespace, SessionId};
 
 use super::Meta;
 use super::row::{self, SessionRow};
-use crate::State;
 use crate::apply::check_outcome;
 use crate::device::{Space, StateDevice};
 use crate::keyset::KeySet;
 use crate::lease::Lease;
+use crate::{LeaseRecord, State};
 
 /// What was loaded.
 #[derive(Debug)]
@@ -36,7 +37,8 @@ pub fn load(device: &(impl StateDevice + ?Sized)) -> io::Result<Option<Loaded>> 
     state.lineage = meta.lineage;
     // In this order, so that each row finds what it refers to.
     scan(device, Space::Session, |key, value| add_session_row(&mut state, key, value))?;
-    scan(device, Space::Lease, |key, value| add_lease(&mut state, key, value))?;
+    let mut names = Names::default();
+    scan(device, Space::Lease, |key, value| add_lease(&mut state, &mut names, key, value))?;
     scan(device, Space::Kv, |key, value| add_entry(&mut state, key, value))?;
     if state.hash.value() != meta.hash {
         return Err(damaged(format!(
@@ -85,8 +87,31 @@ fn add_session_row(state: &mut State, key: &[u8], value: &[u8]) -> Result<(), St
     Ok(())
 }
 
-fn add_lease(state: &mut State, key: &[u8], value: &[u8]) -> Result<(), String> {
-    let (id, record) = row::read_lease(key, value)?;
+/// The names that the last lease had: many of the same share their memory.
+#[derive(Default)]
+struct Names {
+    namespace: Namespace,
+    owner: Arc<str>,
+}
+
+impl Names {
+    fn share(&mut self, record: &mut LeaseRecord) {
+        if record.namespace == self.namespace {
+            record.namespace = self.namespace.clone();
+        } else {
+            self.namespace = record.namespace.clone();
+        }
+        if record.owner == self.owner {
+            record.owner = self.owner.clone();
+        } else {
+            self.owner = record.owner.clone();
+        }
+    }
+}
+
+fn add_lease(state: &mut State, names: &mut Names, key: &[u8], value: &[u8]) -> Result<(), String> {
+    let (id, mut record) = row::read_lease(key, value)?;
+    names.share(&mut record);
     if let Some(owner) = record.session {
         let session = state.sessions.get_mut(owner).ok_or_else(|| no_session(owner))?;
         if owner.lease() != id {
@@ -104,7 +129,7 @@ fn add_entry(state: &mut State, key: &[u8], value: &[u8]) -> Result<(), String> 
         return Err(format!("written at revision {} of {}", entry.mod_revision, state.revision));
     }
     if let Some(id) = entry.lease {
-        let lease = state.leases.get_mut(&id).ok_or_else(|| format!("its lease {id} is not there"))?;
+        let lease = state.leases.get_mut(id).ok_or_else(|| format!("its lease {id} is not there"))?;
         lease.keys.insert(entry.key.clone());
     }
     state.hash.add_entry(&namespace, &entry);

@@ -12,6 +12,8 @@
 //! and namespaces in order. The place of an outcome is its sequence number modulo the window: a session has never two
 //! outcomes in one place, and what is acknowledged needs no deletion.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use hither_protocol::codec::{decode_body, encode_body};
 use hither_protocol::limits::SESSION_WINDOW;
@@ -73,7 +75,7 @@ pub(super) fn lease_value(record: &LeaseRecord) -> Bytes {
 }
 
 pub(super) fn read_lease(key: &[u8], value: &[u8]) -> Result<(LeaseId, LeaseRecord), String> {
-    type Row = (Namespace, String, u64, LeaseKind, LeaseState, u64, Option<SessionId>, UnixMillis);
+    type Row = (Namespace, Arc<str>, u64, LeaseKind, LeaseState, u64, Option<SessionId>, UnixMillis);
     let (namespace, owner, ttl_ms, kind, state, epoch, session, granted_at): Row = decode_body(value).map_err(says)?;
     let record = LeaseRecord { namespace, owner, ttl_ms, kind, state, epoch, session, granted_at };
     Ok((LeaseId(read_id(key)?), record))
@@ -139,7 +141,7 @@ pub(super) fn read_session(key: &[u8], value: &[u8]) -> Result<SessionRow, Strin
     let id = SessionId(read_id(id)?);
     match rest {
         [] => {
-            let (namespace, principal, nonce): (Namespace, String, [u8; 16]) = decode_body(value).map_err(says)?;
+            let (namespace, principal, nonce): (Namespace, Arc<str>, [u8; 16]) = decode_body(value).map_err(says)?;
             Ok(SessionRow::Record(id, SessionRecord { namespace, principal, nonce, acknowledged: SequenceNumber(0) }))
         }
         [ACKNOWLEDGED] => Ok(SessionRow::Acknowledged(id, decode_body(value).map_err(says)?)),

@@ -1,5 +1,6 @@
 //! What one revision changed, each event encoded at most once for all its watchers.
 
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
@@ -23,9 +24,38 @@ pub(super) struct Block {
     pub(super) revision: Revision,
     /// When this node got it, for the age of history.
     pub(super) recorded: Moment,
-    pub(super) records: Box<[Record]>,
+    pub(super) records: Records,
     /// What keeping it costs.
     pub(super) bytes: usize,
+}
+
+/// The events of a revision. Nearly every one changes one key, and keeps its event in the same piece of memory.
+#[derive(Debug)]
+pub(super) enum Records {
+    One(Record),
+    Many(Box<[Record]>),
+}
+
+impl FromIterator<Record> for Records {
+    fn from_iter<I: IntoIterator<Item = Record>>(records: I) -> Self {
+        let mut records = records.into_iter();
+        let Some(first) = records.next() else { return Self::Many(Box::default()) };
+        match records.next() {
+            None => Self::One(first),
+            Some(second) => Self::Many([first, second].into_iter().chain(records).collect()),
+        }
+    }
+}
+
+impl Deref for Records {
+    type Target = [Record];
+
+    fn deref(&self) -> &[Record] {
+        match self {
+            Self::One(record) => std::slice::from_ref(record),
+            Self::Many(records) => records,
+        }
+    }
 }
 
 /// One event and who it concerns.
@@ -66,15 +96,13 @@ pub(super) enum Before {
 impl Block {
     /// The events of a delta; none if it has none.
     pub(super) fn of(delta: &Delta, now: Moment) -> Option<Self> {
-        // Nearly every command changes one key.
-        let mut records = Vec::with_capacity(1);
-        records.extend(delta.changes.iter().filter_map(|change| Record::of(change, delta.revision)));
+        let records: Records = delta.changes.iter().filter_map(|change| Record::of(change, delta.revision)).collect();
         (!records.is_empty()).then(|| Self::new(delta.revision, now, records))
     }
 
-    pub(super) fn new(revision: Revision, recorded: Moment, records: Vec<Record>) -> Self {
+    pub(super) fn new(revision: Revision, recorded: Moment, records: Records) -> Self {
         let bytes = records.iter().map(Record::cost).sum();
-        Self { revision, recorded, records: records.into(), bytes }
+        Self { revision, recorded, records, bytes }
     }
 }
 
@@ -97,7 +125,7 @@ pub(super) fn event(change: &Change, revision: Revision) -> Option<(&Namespace, 
 
 impl Record {
     fn of(change: &Change, revision: Revision) -> Option<Self> {
-        let before = |entry: &Entry| Before::Entry(Arc::new(entry.clone()));
+        let before = |entry: &Arc<Entry>| Before::Entry(entry.clone());
         let (namespace, subject) = match change {
             Change::Put { namespace, entry, previous } => {
                 (namespace, Subject::Put(entry.clone(), previous.as_ref().map_or(Before::None, before)))

@@ -222,7 +222,7 @@ impl<'a> Found<'a> {
         let mut records = Vec::new();
         let (mut bytes, mut scanned) = (0, 0);
         for block in log.after(position) {
-            for record in &block.records {
+            for record in block.records.iter() {
                 if record.is_for(&topic.key.namespace, &topic.key.range, topic.key.filter) {
                     bytes += record.body_bytes();
                     records.push(record);

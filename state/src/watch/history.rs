@@ -237,7 +237,7 @@ impl ChangeLog {
         range: &KeyRange,
         scan_max: usize,
     ) -> bool {
-        let mut records = self.after(revision).flat_map(|block| &block.records);
+        let mut records = self.after(revision).flat_map(|block| block.records.iter());
         let entries = Filter { puts: true, deletes: true, liveness: false };
         let quiet = |record: &Record| !record.is_for(namespace, range, entries);
         revision >= self.floor && records.by_ref().take(scan_max).all(quiet) && records.next().is_none()

@@ -180,7 +180,7 @@ impl WatchHub {
         let mut found = std::mem::take(&mut self.found);
         let mut touched = Vec::new();
         let event_bytes_max = self.config.frame_bytes_max.saturating_sub(ENVELOPE_BYTES);
-        for record in &block.records {
+        for record in block.records.iter() {
             found.clear();
             for key in record.keys() {
                 self.selectors.find(&record.namespace, key.as_bytes(), &mut found);

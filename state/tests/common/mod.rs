@@ -193,7 +193,7 @@ fn command(
     }
     Command {
         namespace: deed.namespace.parse().unwrap_or_else(|_| Namespace::default()),
-        principal: deed.who.to_owned(),
+        principal: deed.who.into(),
         retry,
         at,
         action: action(state, &deed.what, sessions),

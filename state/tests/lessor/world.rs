@@ -37,13 +37,8 @@ impl World {
 
     pub(crate) fn apply(&mut self, retry: Option<RetryToken>, action: Action) -> Reply {
         self.index += 1;
-        let command = Command {
-            namespace: Namespace::default(),
-            principal: "alice".to_owned(),
-            retry,
-            at: UnixMillis(0),
-            action,
-        };
+        let command =
+            Command { namespace: Namespace::default(), principal: "alice".into(), retry, at: UnixMillis(0), action };
         let applied = self.state.apply(Position { index: self.index, offset: 0 }, &command);
         self.lessor.handle_delta(&applied.delta, self.now);
         applied.outcome.unwrap_or_else(|refusal| panic!("{command:?}: {refusal:?}"))

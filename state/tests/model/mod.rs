@@ -23,7 +23,7 @@ struct Lease {
 #[derive(Clone, Debug)]
 struct Session {
     namespace: Namespace,
-    principal: String,
+    principal: std::sync::Arc<str>,
     nonce: [u8; 16],
     acknowledged: u64,
     outcomes: BTreeMap<u64, Result<Reply, ErrorCode>>,

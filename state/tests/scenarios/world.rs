@@ -34,7 +34,7 @@ impl World {
         let at = UnixMillis(1_000_000 + self.index);
         let command = match asked {
             Asked::Leader(action) => {
-                Command { namespace: Namespace::system(), principal: String::new(), retry: None, at, action }
+                Command { namespace: Namespace::system(), principal: "".into(), retry: None, at, action }
             }
             Asked::Show => return Ok(self.show()),
             Asked::Pin => {
@@ -47,7 +47,7 @@ impl World {
             }
             Asked::Request(request) => {
                 let context = Context { retry, ..Context::default() };
-                let caller = Caller { namespace: namespace.clone(), name, role };
+                let caller = Caller { namespace: namespace.clone(), name: name.into(), role };
                 match admit(&caller, &context, *request, at) {
                     Err(refusal) => return Ok(format!("at the door: {}", transcript::refusal(&refusal))),
                     Ok(Admitted::Propose(command)) => command,

@@ -1,6 +1,7 @@
 //! All of history, kept plainly.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use hither_protocol::message::Filter;
 use hither_protocol::{Entry, Event, Key, KeyRange, Previous, Revision};
@@ -25,13 +26,14 @@ impl Model {
         for change in &delta.changes {
             let (event, keys) = match change {
                 Change::Put { entry, previous, .. } => {
-                    let previous =
-                        previous.clone().map_or(Previous::None, |previous| Previous::Entry(Box::new(previous)));
+                    let previous = previous
+                        .clone()
+                        .map_or(Previous::None, |previous| Previous::Entry(Box::new(Arc::unwrap_or_clone(previous))));
                     (Event::Put { entry: entry.clone(), previous }, vec![entry.key.clone()])
                 }
                 Change::Delete { previous, .. } => {
                     let key = previous.key.clone();
-                    let previous = Previous::Entry(Box::new(previous.clone()));
+                    let previous = Previous::Entry(Box::new(Entry::clone(previous)));
                     (Event::Delete { key: key.clone(), revision, previous }, vec![key])
                 }
                 Change::Liveness { lease, state, keys, .. } => {

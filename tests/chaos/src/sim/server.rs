@@ -162,7 +162,7 @@ impl Server {
             lineage: self.state.lineage().expect("the first command named it"),
             node: NodeId(1),
             version: "simulated".to_owned(),
-            name: "tester".to_owned(),
+            name: "tester".into(),
             role: Role::Client,
             term: 1,
             revision: self.state.revision(),
@@ -206,7 +206,7 @@ impl Server {
         if let (Some(token), Some(connection)) = (context.retry, self.connections.get_mut(&id)) {
             connection.session = Some(token.session);
         }
-        let caller = Caller { namespace: Namespace::default(), name: "tester".to_owned(), role: Role::Client };
+        let caller = Caller { namespace: Namespace::default(), name: "tester".into(), role: Role::Client };
         let outcome = match admit(&caller, &context, request, UnixMillis(now.0 / 1_000_000)) {
             Ok(Admitted::Propose(command)) => return self.propose(command, Some((id, number)), now),
             Ok(Admitted::Lease(LeaseRequest::Renew(renew))) => {
@@ -229,7 +229,7 @@ impl Server {
 
     /// A decision of the leader.
     fn decide(&mut self, action: Action) {
-        let (namespace, principal) = (Namespace::system(), String::new());
+        let (namespace, principal) = (Namespace::system(), std::sync::Arc::default());
         let command = Command { namespace, principal, retry: None, at: UnixMillis(0), action };
         self.propose(command, None, Moment::default());
     }
@@ -393,7 +393,7 @@ pub(super) fn events(delta: &Delta) -> Vec<Event> {
     let entry = |previous: &hither_protocol::Entry| Previous::Entry(Box::new(previous.clone()));
     let event = |change: &Change| match change {
         Change::Put { entry: put, previous, .. } => {
-            Some(Event::Put { entry: put.clone(), previous: previous.as_ref().map_or(Previous::None, entry) })
+            Some(Event::Put { entry: put.clone(), previous: previous.as_deref().map_or(Previous::None, entry) })
         }
         Change::Delete { previous, .. } => {
             Some(Event::Delete { key: previous.key.clone(), revision, previous: entry(previous) })
