@@ -23,9 +23,11 @@ async function closedLoop(call) {
   let calls = 0;
   const begin = performance.now();
   const cpu = process.cpuUsage();
-  const end = begin + SECONDS * 1e3;
+  // Told when it is over, rather than asking each time: what this loop costs is counted too.
+  let over = false;
+  setTimeout(() => (over = true), SECONDS * 1e3);
   const caller = async (number) => {
-    while (performance.now() < end) {
+    while (!over) {
       await call(number);
       calls += 1;
     }

@@ -12,7 +12,6 @@ use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::{PyTraverseError, intern};
 use slab::Slab;
 
@@ -21,9 +20,11 @@ use crate::process::{self, Owned};
 
 mod answer;
 mod bell;
+mod running;
 
 pub(crate) use answer::{Answer, Call};
 use bell::Bell;
+use running::{Draining, running_loop};
 
 /// The side that other threads hold. Nothing in it is Python's.
 pub(crate) struct Queue {
@@ -70,17 +71,17 @@ impl Inner {
 impl Inner {
     /// Has the tasks of the calls that are over go on.
     fn go_on(&self, py: Python<'_>) -> PyResult<()> {
-        let mut eager = None;
+        let mut draining = None;
+        let mut eager = true;
         // Kept with the port: what a task does may have the loop drain it again before this returns.
         while let Some(answer) = { self.over.lock().pop_front() } {
             let answer = answer.bind(py);
-            let eager = match eager {
-                Some(eager) => eager,
-                // A loop in debug mode tells which of its steps took long: then each task is one.
-                None => {
-                    *eager.insert(!answer.get().event_loop(py).call_method0(intern!(py, "get_debug"))?.is_truthy()?)
-                }
-            };
+            if draining.is_none() {
+                let event_loop = answer.get().event_loop(py);
+                // In debug mode a loop tells which of its steps took long: then each task is one.
+                eager = !event_loop.call_method0(intern!(py, "get_debug"))?.is_truthy()?;
+                draining = Some(Draining::begin(event_loop));
+            }
             if let Err(error) = Answer::wake(answer, eager) {
                 // A task ended the loop. The others go on when it runs again.
                 self.queue.ring();
@@ -230,10 +231,4 @@ impl Port {
     fn __reduce__(&self) -> PyResult<()> {
         Err(PyRuntimeError::new_err("a port cannot be pickled"))
     }
-}
-
-/// The loop that runs in this thread.
-fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    static GET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    GET.import(py, "asyncio", "get_running_loop")?.call0()
 }

@@ -9,14 +9,14 @@ use crate::driver::Command;
 
 /// Commands that go out without waiting for the end of [`together`]: they fill several packets, and the server has something
 /// to do meanwhile.
-const TOGETHER_MAX: usize = 32;
+const TOGETHER_MAX: usize = 64;
 
 thread_local! {
     /// The queues that this thread has put something into, while it is in [`together`].
     static HELD: RefCell<Option<Vec<Arc<Queue>>>> = const { RefCell::new(None) };
 }
 
-/// Has the requests that this thread makes in `ask` sent together: when it returns, or whenever 32 wait.
+/// Has the requests that this thread makes in `ask` sent together: when it returns, or whenever 64 wait.
 ///
 /// For whoever goes on with many tasks one after the other, as an event loop does with those that were answered at once.
 /// Each of them asking the next thing would have a packet of its own, and wake the client's task for it; so they share both.
