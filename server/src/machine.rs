@@ -104,7 +104,7 @@ impl Machine {
     pub(crate) fn apply(&self, entries: &[Entry]) -> io::Result<(Vec<Vec<Outcome>>, Option<Block>)> {
         let commands = entries.iter().map(commands_of).collect::<io::Result<Vec<_>>>()?;
         let mut outcomes = Vec::with_capacity(entries.len());
-        let mut deltas = Vec::new();
+        let mut deltas = Vec::with_capacity(commands.iter().map(Vec::len).sum());
         let mut wakes = Vec::new();
         let mut meta = None;
         let mut next = 0;

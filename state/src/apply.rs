@@ -33,9 +33,9 @@ impl<'a> Step<'a> {
     pub(crate) fn new(state: &'a mut State, position: Position, command: &'a Command) -> Self {
         let revision = state.revision.next();
         let namespace = &command.namespace;
-        // Nearly every command changes one thing, and its session remembers what came of it. What grows by itself begins with
-        // four places.
-        let changes = Vec::with_capacity(1 + usize::from(command.retry.is_some()));
+        // Nearly every command changes one thing. Its session remembers what came of it, and what was received before. What
+        // grows by itself begins with four places.
+        let changes = Vec::with_capacity(if command.retry.is_some() { 3 } else { 1 });
         Self { state, position, command, namespace, revision, moved: false, changes }
     }
 

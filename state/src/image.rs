@@ -27,23 +27,23 @@ pub fn rows(delta: &Delta, out: &mut Vec<RowChange>) {
 }
 
 /// What the row of a change is the row of: of two changes with the same place the later one is all that is to be written.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place<'a> {
     /// A key's.
-    Key(Namespace, Key),
+    Key(&'a Namespace, &'a Key),
     /// Of the outcomes of a session, the row that this one shares with those a window before and after it.
     Outcome(SessionId, u64),
     /// What a session has acknowledged.
     Acknowledged(SessionId),
 }
 
-impl Place {
+impl<'a> Place<'a> {
     /// That of a change; none if its rows are to be written in their turn.
     #[must_use]
-    pub fn of(change: &Change) -> Option<Self> {
+    pub fn of(change: &'a Change) -> Option<Self> {
         match change {
-            Change::Put { namespace, entry, .. } => Some(Self::Key(namespace.clone(), entry.key.clone())),
-            Change::Delete { namespace, previous } => Some(Self::Key(namespace.clone(), previous.key.clone())),
+            Change::Put { namespace, entry, .. } => Some(Self::Key(namespace, &entry.key)),
+            Change::Delete { namespace, previous } => Some(Self::Key(namespace, &previous.key)),
             Change::Outcome { session, sequence, .. } => Some(Self::Outcome(*session, sequence.0 % SESSION_WINDOW)),
             Change::Acknowledged { session, .. } => Some(Self::Acknowledged(*session)),
             _ => None,

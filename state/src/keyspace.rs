@@ -67,24 +67,23 @@ impl Keyspace {
             |&slot| slots[slot as usize].key == *key,
             |&slot| hasher.hash_one(slots[slot as usize].key.as_bytes()),
         );
-        let mut entry = Entry {
+        let entry = |key: &Key, create_revision, version| Entry {
             key: key.clone(),
             value: value.clone(),
-            create_revision: revision,
+            create_revision,
             mod_revision: revision,
-            version: Version(1),
+            version,
             lease,
         };
         match found {
             hash_table::Entry::Occupied(found) => {
                 let kept = &mut slots[*found.get() as usize];
-                entry.key = kept.key.clone();
-                entry.create_revision = kept.create_revision;
-                entry.version = Version(kept.version.0 + 1);
+                let entry = entry(&kept.key, kept.create_revision, Version(kept.version.0 + 1));
                 let previous = std::mem::replace(kept, entry.clone());
                 (entry, Some(previous))
             }
             hash_table::Entry::Vacant(vacant) => {
+                let entry = entry(key, revision, Version(1));
                 vacant.insert(insert_slot(slots, order, entry.clone()));
                 (entry, None)
             }

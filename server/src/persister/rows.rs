@@ -1,7 +1,8 @@
 //! What waits to be written: changes, and the rows that they become.
 
-use std::collections::{HashMap, hash_map};
+use std::hash::{BuildHasher, RandomState};
 
+use hashbrown::{HashTable, hash_table};
 use hither_state::device::RowChange;
 use hither_state::image::{self, Place};
 use hither_state::watch::HistoryRows;
@@ -16,7 +17,10 @@ const ROWS_KEPT: usize = 4_096;
 pub(super) struct Rows {
     /// None where the end of a session has overtaken it.
     changes: Vec<Option<Change>>,
-    places: HashMap<Place, usize>,
+    /// Where the change of each place stands. A change and its place would be two copies of a key.
+    places: HashTable<usize>,
+    /// Seeded at random, so that nobody can choose keys that collide.
+    hasher: RandomState,
     history: HistoryRows,
     /// The rows of the history, in order; none depends on those of another space.
     histories: Vec<RowChange>,
@@ -39,22 +43,32 @@ impl Rows {
         }
         if let Change::Session { session, record: None } = &change {
             // All its rows are deleted; what came before must not come after.
-            let ended = |place: &Place| place.session() == Some(*session);
-            for (_, earlier) in self.places.extract_if(|place, _| ended(place)) {
-                self.changes[earlier] = None;
-            }
+            let Self { changes, places, .. } = self;
+            places.retain(|&mut at| {
+                let is_over = place_at(changes, at).and_then(|place| place.session()) == Some(*session);
+                if is_over {
+                    changes[at] = None;
+                }
+                !is_over
+            });
         }
         self.bytes += weight(&change);
         if let Some(place) = Place::of(&change) {
-            match self.places.entry(place) {
+            let Self { changes, places, hasher, .. } = self;
+            let found = places.entry(
+                hasher.hash_one(place),
+                |&at| place_at(changes, at) == Some(place),
+                |&at| hasher.hash_one(place_at(changes, at).unwrap_or(place)),
+            );
+            match found {
                 // What lies between them is of other rows, so that it may stand where the earlier one stood.
-                hash_map::Entry::Occupied(earlier) => {
-                    if let Some(overtaken) = self.changes[*earlier.get()].replace(change) {
+                hash_table::Entry::Occupied(earlier) => {
+                    if let Some(overtaken) = changes[*earlier.get()].replace(change) {
                         self.bytes -= weight(&overtaken);
                     }
                     return;
                 }
-                hash_map::Entry::Vacant(new) => new.insert(self.changes.len()),
+                hash_table::Entry::Vacant(new) => new.insert(changes.len()),
             };
         }
         self.changes.push(Some(change));
@@ -69,9 +83,15 @@ impl Rows {
         self.places.clear();
         self.bytes = 0;
         self.changes.shrink_to(ROWS_KEPT);
-        self.places.shrink_to(ROWS_KEPT);
+        // It is empty: nothing is hashed anew.
+        self.places.shrink_to(ROWS_KEPT, |_| 0);
         rows
     }
+}
+
+/// The place of a change that stands there.
+fn place_at(changes: &[Option<Change>], at: usize) -> Option<Place<'_>> {
+    changes[at].as_ref().and_then(Place::of)
 }
 
 /// About what a change takes in memory and in a row.

@@ -10,6 +10,7 @@ use hither_protocol::{
     Entry, Event, Key, KeyRange, LeaseId, LeaseState, Moment, Namespace, Previous, Revision, Version,
 };
 
+use super::event::EventRef;
 use crate::{Change, Delta};
 
 /// Bytes that a record costs beside its event: itself and the allocations behind it.
@@ -103,23 +104,6 @@ impl Block {
     pub(super) fn new(revision: Revision, recorded: Moment, records: Records) -> Self {
         let bytes = records.iter().map(Record::cost).sum();
         Self { revision, recorded, records, bytes }
-    }
-}
-
-/// The event of a change, without the entry before it; none if no watch sees the change.
-pub(super) fn event(change: &Change, revision: Revision) -> Option<(&Namespace, Event)> {
-    match change {
-        Change::Put { namespace, entry, .. } => {
-            Some((namespace, Event::Put { entry: entry.clone(), previous: Previous::NotAsked }))
-        }
-        Change::Delete { namespace, previous } => {
-            let key = previous.key.clone();
-            Some((namespace, Event::Delete { key, revision, previous: Previous::NotAsked }))
-        }
-        Change::Liveness { lease, state, namespace, .. } => {
-            Some((namespace, Event::Liveness { lease: *lease, state: *state, revision }))
-        }
-        _ => None,
     }
 }
 
@@ -248,14 +232,11 @@ impl Record {
 
 impl Subject {
     /// Without the entry before it.
-    fn event(&self) -> Event {
-        let previous = Previous::NotAsked;
+    const fn event(&self) -> EventRef<'_> {
         match self {
-            Self::Put(entry, _) => Event::Put { entry: entry.clone(), previous },
-            Self::Delete(key, revision, _) => Event::Delete { key: key.clone(), revision: *revision, previous },
-            Self::Liveness(lease, state, revision, _) => {
-                Event::Liveness { lease: *lease, state: *state, revision: *revision }
-            }
+            Self::Put(entry, _) => EventRef::put(entry),
+            Self::Delete(key, revision, _) => EventRef::delete(key, *revision),
+            Self::Liveness(lease, state, revision, _) => EventRef::liveness(*lease, *state, *revision),
         }
     }
 }

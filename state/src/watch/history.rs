@@ -9,9 +9,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use hither_protocol::codec::{decode_first, encode_body};
 use hither_protocol::message::Filter;
 use hither_protocol::{Event, Key, KeyRange, Moment, Namespace, Revision, UnixMillis};
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeSeq;
+use serde::{Deserialize, Serialize, Serializer};
 
-use super::block::{Block, Record, event};
+use super::block::{Block, Record};
+use super::event::{EventRef, event};
 use crate::device::{RowChange, Space, StateDevice};
 use crate::{Change, Delta};
 
@@ -34,18 +36,42 @@ pub struct ChangeLog {
 
 /// What happened at one revision. A row's value is its format and some of these, in order.
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct Stored<E> {
     revision: Revision,
     at: UnixMillis,
-    events: Vec<StoredEvent>,
+    /// [`Events`] to be written, [`StoredEvent`]s to be read.
+    events: E,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct StoredEvent {
     namespace: Namespace,
     event: Event,
     /// Those of the lease, where the event is a lease's standing.
     keys: Vec<Key>,
+}
+
+/// The events of a delta, written as a list of [`StoredEvent`]s without a copy of their keys and values.
+struct Events<'a>(&'a Delta);
+
+impl<'a> Events<'a> {
+    /// Namespace, event, keys.
+    fn stored(&self) -> impl Iterator<Item = (&'a Namespace, EventRef<'a>, &'a [Key])> + use<'a> {
+        let Self(delta) = *self;
+        delta.changes.iter().filter_map(|change| {
+            let (namespace, event) = event(change, delta.revision)?;
+            let keys: &[Key] = if let Change::Liveness { keys, .. } = change { keys } else { &[] };
+            Some((namespace, event, keys))
+        })
+    }
+}
+
+impl Serialize for Events<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(Some(self.stored().count()))?;
+        self.stored().try_for_each(|stored| list.serialize_element(&stored))?;
+        list.end()
+    }
 }
 
 /// The change of rows that brings the change log on disk from before `delta` to after it.
@@ -65,13 +91,8 @@ pub struct HistoryRows {
 impl HistoryRows {
     /// Takes the next delta; appends the rows that are complete.
     pub fn take(&mut self, delta: &Delta, out: &mut Vec<RowChange>) {
-        let stored = |change| {
-            let (namespace, event) = event(change, delta.revision)?;
-            let keys = if let Change::Liveness { keys, .. } = change { keys.clone() } else { Vec::new() };
-            Some(StoredEvent { namespace: namespace.clone(), event, keys })
-        };
-        let events: Vec<_> = delta.changes.iter().filter_map(stored).collect();
-        if !events.is_empty() {
+        let events = Events(delta);
+        if events.stored().next().is_some() {
             if self.row.is_empty() {
                 self.row.reserve(ROW_BYTES_MAX);
                 self.row.put_u8(ROW_FORMAT);
@@ -125,7 +146,8 @@ fn read_row(key: &[u8], value: &[u8]) -> io::Result<Vec<Block>> {
     };
     let mut blocks: Vec<Block> = Vec::new();
     while !rest.is_empty() {
-        let (stored, after) = decode_first::<Stored>(rest).map_err(|refusal| damaged(refusal.to_string()))?;
+        let (stored, after) =
+            decode_first::<Stored<Vec<StoredEvent>>>(rest).map_err(|refusal| damaged(refusal.to_string()))?;
         rest = after;
         if blocks.last().is_some_and(|before| before.revision >= stored.revision) {
             return Err(damaged(format!("the row of revision {last} is not in order")));

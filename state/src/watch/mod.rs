@@ -9,6 +9,7 @@
 mod batch;
 mod block;
 mod deliver;
+mod event;
 mod figures;
 mod history;
 mod hub;
