@@ -1,8 +1,7 @@
 //! Sockets, connecting, and what QUIC's errors mean to a person.
 
-use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -11,17 +10,13 @@ use futures_util::stream::FuturesUnordered;
 use hither_client_core::{Endpoint, Error};
 use hither_protocol::ErrorCode;
 use hither_protocol::error::CloseCode;
-use hither_protocol::limits::DATAGRAM_BYTES_MAX;
-use quinn::{ConnectionError, EndpointConfig, TokioRuntime, TransportErrorCode};
-use socket2::{Domain, Protocol, Socket, Type};
+use quinn::{ConnectionError, TransportErrorCode};
 
+use super::socket::bind;
 use super::transport::Transports;
 
 /// How long one address of a server has before the next is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(200);
-/// Room for what comes for a thousand watches at once, while the application has the thread: with the system's default a
-/// part of it is dropped, and comes again later. The system may grant less.
-const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 /// TLS alerts, which QUIC carries as errors from 0x100.
 const CRYPTO_ERROR: u64 = 0x100;
 const ALERT_NO_APPLICATION_PROTOCOL: u64 = 120;
@@ -107,20 +102,6 @@ impl Sockets {
             socket.wait_idle().await;
         }
     }
-}
-
-fn bind(local: SocketAddr) -> io::Result<quinn::Endpoint> {
-    let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
-    if local.is_ipv6() {
-        // Where that cannot be had, IPv4 has a socket of its own anyway.
-        let _ = socket.set_only_v6(false);
-    }
-    // What the system does not grant is done without.
-    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
-    socket.bind(&local.into())?;
-    let mut config = EndpointConfig::default();
-    config.max_udp_payload_size(DATAGRAM_BYTES_MAX).map_err(io::Error::other)?;
-    quinn::Endpoint::new(config, None, socket.into(), Arc::new(TokioRuntime))
 }
 
 /// What the end of a connection means.

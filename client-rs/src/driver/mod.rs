@@ -4,6 +4,7 @@ pub(crate) mod dial;
 mod links;
 mod readers;
 mod renewal;
+mod socket;
 mod told;
 pub(crate) mod transport;
 
