@@ -47,6 +47,7 @@ pub(crate) fn run(plan: Plan) -> Result<(), Failure> {
     hither_server::memory::bound();
     let config = load(&plan)?;
     abort_if_the_engine_panics();
+    hither_server::raft::prepare();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -40,6 +40,16 @@ pub(crate) fn election_timeout_max(profile: Profile) -> Duration {
     }
 }
 
+/// Has what Raft's library computes once in a process computed now, on a thread that ends with it: tables of 24 MiB, for
+/// some 25 ms. Whoever is about to open a node's data does it meanwhile; without this, the first engine waits for it.
+pub fn prepare() {
+    let compute = || drop(base2histogram::Histogram::<()>::new());
+    let thread = std::thread::Builder::new().name("hither-prepare".to_owned());
+    if let Err(error) = thread.spawn(compute) {
+        tracing::debug!(%error, "no thread to prepare raft: its tables are computed when they are needed");
+    }
+}
+
 /// Raft's settings.
 pub(crate) fn config(profile: Profile) -> Config {
     let (heartbeat_interval, election_timeout_min) = match profile {

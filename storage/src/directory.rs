@@ -94,6 +94,13 @@ impl DataDir {
                 expected: expected.to_string(),
             });
         }
+        reserve::make_room(path);
+        let lock = Arc::new(lock);
+        let state = RocksState::open(path, &identity, lock.clone())?;
+        Self::with_state(path, identity, lock, state)
+    }
+
+    fn with_state(path: &Path, identity: Identity, lock: Arc<Lock>, state: RocksState) -> Result<Self, StorageError> {
         // Later than `IDENT`, and here, so that a creation interrupted between the two is complete.
         let creating = path.join(CREATING);
         if creating.exists() {
@@ -103,9 +110,6 @@ impl DataDir {
         if let Some(doubt) = space::doubt(path) {
             tracing::warn!(path = %path.display(), "the data directory {doubt}");
         }
-        reserve::make_room(path);
-        let lock = Arc::new(lock);
-        let state = RocksState::open(path, &identity, lock.clone())?;
         let (log, needed) = FileLog::open(path, &identity, lock, state.durable_cut().clone())?;
         let cut = state.durable_cut().load(Ordering::Acquire);
         if cut < needed {
@@ -163,10 +167,11 @@ impl Vacancy {
         let creating = path.join(CREATING);
         replace_file(&creating, b"").map_err(StorageError::io(&creating, "write"))?;
         FileLog::create(path, &identity)?;
-        RocksState::create(path, &identity)?;
+        let lock = Arc::new(self.lock);
+        let state = RocksState::create(path, &identity, lock.clone())?;
         // From here on it is a node's.
         identity.write(path)?;
-        DataDir::open_locked(path, None, self.lock)
+        DataDir::with_state(path, identity, lock, state)
     }
 }
 

@@ -101,7 +101,7 @@ impl FileLog {
         let path = directory.join(DIRECTORY);
         let create = || {
             fs::DirBuilder::new().mode(0o700).create(&path)?;
-            let segment = Segment::create(&path, 1)?;
+            let segment = Segment::create_first(&path, 1)?;
             let state = State { identity: identity.row(), ..State::default() };
             let mut frame = Vec::new();
             state_frame(&mut frame, &Head { state, ..Head::default() }, 0, 1);

@@ -31,6 +31,8 @@ pub(crate) fn options(path: &Path) -> Result<Options, StorageError> {
     options.set_soft_pending_compaction_bytes_limit(0);
     options.set_hard_pending_compaction_bytes_limit(0);
     options.set_max_background_jobs(2);
+    // There are a few dozen tables at most. The default starts sixteen threads to open each family's.
+    options.set_max_file_opening_threads(1);
     options.set_log_level(LogLevel::Warn);
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(1 << 20);

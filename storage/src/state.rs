@@ -65,10 +65,11 @@ pub(crate) enum Replaced {
 
 impl RocksState {
     /// Creates an empty state, the first generation.
-    pub(crate) fn create(directory: &Path, identity: &Identity) -> Result<(), StorageError> {
-        drop(create_generation(directory, 1, identity)?);
+    pub(crate) fn create(directory: &Path, identity: &Identity, lock: Arc<Lock>) -> Result<Self, StorageError> {
+        let db = create_generation(directory, 1, identity)?;
         sync_directory(directory).map_err(StorageError::io(directory, "sync"))?;
-        point_at(directory, 1).map_err(StorageError::io(&directory.join(CURRENT), "write"))
+        point_at(directory, 1).map_err(StorageError::io(&directory.join(CURRENT), "write"))?;
+        Ok(Self::of(db, directory, 1, identity, lock))
     }
 
     pub(crate) fn open(directory: &Path, identity: &Identity, lock: Arc<Lock>) -> Result<Self, StorageError> {
@@ -79,18 +80,7 @@ impl RocksState {
             return Err(StorageError::damaged(&path, "it is missing, and CURRENT_STATE names it"));
         }
         let db = rocks::open(&options(&path)?, &path, &FAMILIES)?;
-        let mut without_wal = WriteOptions::default();
-        without_wal.disable_wal(true);
-        let mut state = Self {
-            db,
-            directory: directory.into(),
-            generation,
-            identity: *identity,
-            cut: 0,
-            durable_cut: Arc::default(),
-            without_wal,
-            _lock: lock,
-        };
+        let mut state = Self::of(db, directory, generation, identity, lock);
         let row = |name| state.db.get_cf(family(&state.db, META), name).map_err(StorageError::rocks(&path, "read"));
         if row(IDENT_ROW)?.as_deref() != Some(&identity.row()) {
             return Err(StorageError::damaged(&path, "it belongs to another data directory than IDENT says"));
@@ -100,6 +90,21 @@ impl RocksState {
             state.durable_cut.store(cut, Ordering::Release);
         }
         Ok(state)
+    }
+
+    fn of(db: DB, directory: &Path, generation: u64, identity: &Identity, lock: Arc<Lock>) -> Self {
+        let mut without_wal = WriteOptions::default();
+        without_wal.disable_wal(true);
+        Self {
+            db,
+            directory: directory.into(),
+            generation,
+            identity: *identity,
+            cut: 0,
+            durable_cut: Arc::default(),
+            without_wal,
+            _lock: lock,
+        }
     }
 
     /// How many writes are durable, kept up to date: what a purge of the log relies on.
@@ -295,6 +300,10 @@ mod tests {
 
     const IDENTITY: Identity = Identity { cluster: ClusterId([7; 16]), node: NodeId(1), created: UnixMillis(5) };
 
+    fn create(directory: &Path) -> RocksState {
+        RocksState::create(directory, &IDENTITY, Arc::new(Lock::take(directory).unwrap())).unwrap()
+    }
+
     fn open(directory: &Path) -> RocksState {
         RocksState::open(directory, &IDENTITY, Arc::new(Lock::take(directory).unwrap())).unwrap()
     }
@@ -328,8 +337,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let live = directory.path().join("live");
         fs::create_dir(&live).unwrap();
-        RocksState::create(&live, &IDENTITY).unwrap();
-        let mut state = open(&live);
+        let mut state = create(&live);
         state.write(&[RowChange::Put(Space::Kv, "old".into(), "1".into())], b"old").unwrap();
         state.flush().unwrap();
 
@@ -368,8 +376,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (live, image) = (directory.path().join("live"), directory.path().join("image"));
         fs::create_dir(&live).unwrap();
-        RocksState::create(&live, &IDENTITY).unwrap();
-        let mut state = open(&live);
+        let mut state = create(&live);
         state.write(&[], b"1").unwrap();
         state.flush().unwrap();
         state.write(&[], b"2").unwrap();
@@ -383,8 +390,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (live, image) = (directory.path().join("live"), directory.path().join("image"));
         fs::create_dir(&live).unwrap();
-        RocksState::create(&live, &IDENTITY).unwrap();
-        let mut state = open(&live);
+        let mut state = create(&live);
         for number in 1..=500_u32 {
             let row = RowChange::Put(Space::Kv, number.to_be_bytes().to_vec().into(), vec![0; 4_000].into());
             state.write(&[row], &number.to_be_bytes()).unwrap();

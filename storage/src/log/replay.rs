@@ -55,19 +55,19 @@ pub(super) fn replay(directory: &Path, identity: &Identity, durable: Durable) ->
     // What lies behind the end was never durable, or is what should be there. Its own words tell.
     let tail = &bytes[end..];
     let mut known = durable.cycle;
-    let mut is_torn = is_written(tail);
     let mut look = |bytes: &[u8]| {
-        if !is_written(bytes) {
-            return;
-        }
-        for header in Header::find_all(bytes).filter(|header| header.cycle > head.cycle) {
-            known = known.max(header.synced);
-            is_torn = true;
-        }
+        let mut later = Header::find_all(bytes).filter(|header| header.cycle > head.cycle).peekable();
+        let found = later.peek().is_some();
+        known = later.fold(known, |known, header| known.max(header.synced));
+        found
     };
-    look(tail);
+    let mut is_torn = is_written(tail);
+    if is_torn {
+        look(tail);
+    }
     for &number in &beyond {
-        look(&read(directory, number)?);
+        let bytes = read(directory, number)?;
+        is_torn |= is_written(&bytes) && look(&bytes);
     }
     let (cycle, next) = (head.cycle, head.state.next);
     if cycle < known {
@@ -87,8 +87,9 @@ pub(super) fn replay(directory: &Path, identity: &Identity, durable: Durable) ->
     Ok(Replayed { head, index, segment: number, end: end as u64, beyond, is_torn })
 }
 
+/// Whether there is anything but zeros. Most of a segment is zeros, so they are looked at many at a time.
 fn is_written(bytes: &[u8]) -> bool {
-    bytes.iter().any(|&byte| byte != 0)
+    bytes.chunks(4096).any(|bytes| bytes.iter().fold(0, |all, byte| all | byte) != 0)
 }
 
 fn read(directory: &Path, number: u64) -> Result<Bytes, StorageError> {

@@ -13,7 +13,7 @@ use crate::files::sync_directory;
 
 /// Bytes of a segment when it is made. A frame goes beyond them only if it is very large itself.
 pub(super) const SEGMENT_BYTES: u64 = 8 << 20;
-/// Filled in pieces, each synced before the next, so that a write of the log never waits for more than one of them.
+/// Filled in pieces. Beside a log each is synced before the next, so that a write of the log never waits for more than one of them.
 const PIECE_BYTES: usize = 512 << 10;
 
 const EXTENSION: &str = "seg";
@@ -44,13 +44,22 @@ pub(super) fn numbers(directory: &Path) -> io::Result<Vec<u64>> {
 }
 
 impl Segment {
-    /// A new segment, filled, itself and its name durable.
+    /// The first segment of a log, filled, itself and its name durable. Nothing is written beside it.
+    pub(super) fn create_first(directory: &Path, number: u64) -> io::Result<Self> {
+        Self::create_filled(directory, number, |_| Ok(()))
+    }
+
+    /// Another, beside which the log is written to.
     pub(super) fn create(directory: &Path, number: u64) -> io::Result<Self> {
+        Self::create_filled(directory, number, File::sync_data)
+    }
+
+    fn create_filled(directory: &Path, number: u64, piece: impl Fn(&File) -> io::Result<()>) -> io::Result<Self> {
         let segment = Self::create_empty(directory, number)?;
         let zeros = vec![0; PIECE_BYTES];
         for at in (0..SEGMENT_BYTES).step_by(PIECE_BYTES) {
             segment.file.write_all_at(&zeros, at)?;
-            segment.file.sync_data()?;
+            piece(&segment.file)?;
         }
         segment.file.sync_all()?;
         Ok(segment)
