@@ -66,9 +66,7 @@ impl Inner {
         drop(pending);
         drop(forgotten);
     }
-}
 
-impl Inner {
     /// Has the tasks of the calls that are over go on.
     fn go_on(&self, py: Python<'_>) -> PyResult<()> {
         let mut draining = None;
@@ -160,12 +158,6 @@ impl Port {
     #[getter]
     fn is_here(&self) -> bool {
         self.inner.is_here()
-    }
-
-    /// Calls under way.
-    #[getter]
-    fn pending(&self) -> Result<usize, Failure> {
-        Ok(self.inner.get()?.pending.lock().len())
     }
 
     /// Waits for the bell, without a file descriptor. False once the port is closed, or the program ends.

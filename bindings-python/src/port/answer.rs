@@ -5,7 +5,8 @@
 //! when no task runs, so an answer goes on with its task there and then, in the task's context.
 //!
 //! A task asks of what it awaits what is written at `asyncio.Task` and `asyncio.isfuture`, and no more is here: that it is
-//! marked with `_asyncio_future_blocking`, and its `get_loop`, `add_done_callback`, `result` and `cancel`.
+//! marked with `_asyncio_future_blocking`, and its `get_loop`, `add_done_callback`, `result` and `cancel`. A coroutine that is
+//! thrown away asks for `close`.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -49,7 +50,7 @@ impl Wake for Waking {
 }
 
 /// A call that was begun. Awaited once, by a task of the port's loop.
-#[pyclass(frozen, weakref, module = "hither._native")]
+#[pyclass(frozen, module = "hither._native")]
 pub(crate) struct Answer {
     port: Py<Port>,
     event_loop: Py<PyAny>,
@@ -188,14 +189,6 @@ impl Answer {
             !matches!(inner.state, State::Asked(_))
         };
         if over { Self::wake(slf, false) } else { Ok(()) }
-    }
-
-    fn done(&self) -> PyResult<bool> {
-        Ok(!matches!(self.inner.get()?.lock().state, State::Asked(_)))
-    }
-
-    fn cancelled(&self) -> PyResult<bool> {
-        Ok(matches!(self.inner.get()?.lock().state, State::Cancelled(_)))
     }
 
     fn result(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {

@@ -142,7 +142,6 @@ impl fmt::Debug for Seat {
 
 #[cfg(test)]
 mod tests {
-
     use futures_util::FutureExt;
 
     use super::*;
