@@ -4,8 +4,8 @@ use bytes::Bytes;
 use hither_protocol::codec::{Decoder, Frame};
 use hither_protocol::frame::{Flags, FrameTooLarge, HEADER_BYTES, Header};
 use hither_protocol::limits::{FRAME_BYTES_MAX, TXN_OPS_MAX};
-use hither_protocol::message::{Request, Txn, op};
-use hither_protocol::{ErrorCode, Refusal};
+use hither_protocol::message::{Compare, Filter, Relation, Request, Txn, op};
+use hither_protocol::{ErrorCode, Refusal, Version};
 
 use crate::alloc::peak_bytes;
 use crate::said::{Said, frame};
@@ -155,18 +155,57 @@ fn an_overlong_number_is_refused() {
 
 #[test]
 fn a_variant_that_does_not_exist_is_refused() {
-    // A range of kind 4, a get whose consistency is of kind 3, a put whose option is neither there nor not.
+    // A range of kind 4, a get whose consistency is of kind 3, a put whose option is neither there nor not, a transaction
+    // whose comparison is of kind 8, one that compares versions in a fifth way.
     for (op, body) in [
         (op::DELETE, &b"\x04\x01a\x00"[..]),
         (op::GET, b"\x01a\x03"),
         (op::PUT, b"\x01a\x011\x02\x00"),
         (op::PUT, b"\x01a\x011\x00\x02"),
+        (op::TXN, b"\x01\x08\x01a\x00\x00"),
+        (op::TXN, b"\x01\x01\x01a\x04\x00\x00\x00"),
         (op::LEASE_GRANT, b"\x01\x02"),
         (op::END, b"\x03"),
         (op::CLIENT_REVOKE, b"\x02\xff\xfe"),
     ] {
         let frame = Frame { header: header(body.len() as u32, op), body: Bytes::from_static(body) };
         assert_eq!(code(Said::decode(&frame)), Some(ErrorCode::InvalidFrame), "op {op:#06x}, {body:?}");
+    }
+}
+
+/// The bodies of transactions above are refused for the comparison and for nothing else.
+#[test]
+fn every_comparison_that_exists_is_read() {
+    let bodies = [&b"\x01\x05\x01a\x00\x00"[..], b"\x01\x07\x01a\x00\x00\x00", b"\x01\x01\x01a\x03\x00\x00\x00"];
+    for (body, compare) in bodies.into_iter().zip([
+        Compare::Absent("a".into()),
+        Compare::Lease("a".into(), None),
+        Compare::Version("a".into(), Relation::Greater, Version(0)),
+    ]) {
+        let frame = Frame { header: header(body.len() as u32, op::TXN), body: Bytes::from_static(body) };
+        let (_, request) = Request::decode(&frame).expect("it is well formed");
+        assert_eq!(request, Txn { when: vec![compare], ..Txn::default() }.into());
+    }
+}
+
+/// A flag is one byte, 0 or 1: it is not taken for true because it is not 0.
+#[test]
+fn a_flag_that_is_neither_set_nor_not_is_refused() {
+    // Watch 1, all keys, from now, no lineage, every event, three flags of the filter, the one for previous entries, and
+    // no least interval.
+    let subscribe = [1, 3, 0, 0, 0, 1, 1, 0, 0, 0];
+    let decoded = |body: [u8; 10]| {
+        let frame = Frame { header: header(10, op::SUBSCRIBE), body: Bytes::copy_from_slice(&body) };
+        Said::decode(&frame)
+    };
+    let Ok(Said::Subscribe(read)) = decoded(subscribe) else { panic!("it is well formed") };
+    assert_eq!(read.filter, Filter::default());
+    for flag in 5..=8 {
+        for byte in [2, 0xff] {
+            let mut body = subscribe;
+            body[flag] = byte;
+            assert_eq!(code(decoded(body)), Some(ErrorCode::InvalidFrame), "byte {flag} is {byte}");
+        }
     }
 }
 
