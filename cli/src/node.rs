@@ -150,19 +150,19 @@ fn engine_config(config: &Config, identity: &Identity, directory: &Path) -> Engi
 
 /// Opens the data of a node. Who holds them is found out before anything is touched.
 fn open(path: &Path, create: bool) -> Result<(DataDir, Identity), Failure> {
-    if !DataDir::exists(path) {
-        if create {
-            return make(path);
+    let data = match DataDir::open(path, None) {
+        Err(StorageError::NotInitialised { .. }) if create => return make(path),
+        Err(StorageError::NotInitialised { .. }) => {
+            return Err(Failure::new(
+                Exit::Config,
+                format!(
+                    "{} holds no node: begin a new cluster with `hither cluster init --data {0}` (joining another node's is not in this version)",
+                    path.display()
+                ),
+            ));
         }
-        return Err(Failure::new(
-            Exit::Config,
-            format!(
-                "{} holds no node: begin a new cluster with `hither cluster init --data {0}` (joining another node's is not in this version)",
-                path.display()
-            ),
-        ));
-    }
-    let data = DataDir::open(path, None)?;
+        opened => opened?,
+    };
     let identity = identity::open(path)?.ok_or_else(|| {
         Failure::new(
             Exit::Damaged,
