@@ -25,7 +25,7 @@ pub enum UpdateKind {
     Changes,
     /// What changed since the last update, found by comparing states, since the server no longer has the history
     /// between: intermediate values are missing, the result is exact. A watch that began without a snapshot learns
-    /// only of the deletion of keys that it has told of or that a reset before this one found.
+    /// only of the deletion of keys that it has told of or that were there at a reset before this one.
     Reset,
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use hither_protocol::message::{Filter, ResetPage};
 use hither_protocol::{Entry, Event, Key, Previous, Revision};
 
-/// The keys that the application was told of and that exist as far as it knows, each with the revision it knows. For a
-/// watch that others may join, their entries too.
+/// The keys that the application was told of, or a reset found, and that exist as far as it knows, each with the revision it
+/// knows. For a watch that others may join, their entries too.
 ///
 /// Bounded: beyond `keys_max` it forgets everything and says so (a reset is then told as a new snapshot); beyond
 /// `bytes_max` it forgets the entries (others then no longer join).
@@ -115,7 +115,9 @@ impl View {
         events
     }
 
-    /// After a reset: keys that are gone are forgotten even if the application did not want to hear of deletions.
+    /// After a reset all keys that are there are known, also those that the application was never told of: a beat may have
+    /// vouched for the time in which they came, of which the filter let nothing through. Those that are gone are forgotten,
+    /// also if it did not want to hear of deletions.
     pub(crate) fn reset(&mut self, reset: &ResetPage) {
         let mut exists: Vec<&Key> =
             reset.unchanged.iter().chain(reset.changed.iter().map(|entry| &entry.key)).collect();
@@ -126,6 +128,17 @@ impl View {
         }
         for entry in &reset.changed {
             self.put(entry);
+        }
+        for key in &reset.unchanged {
+            self.find(key);
+        }
+    }
+
+    /// A key is there, with whatever revision.
+    fn find(&mut self, key: &Key) {
+        if !self.overflowed && !self.keys.contains_key(key) {
+            self.keys.insert(key.clone(), Known { revision: Revision::ZERO, entry: None });
+            self.bound_keys();
         }
     }
 
@@ -146,6 +159,10 @@ impl View {
         if self.bytes > self.bytes_max {
             self.drop_entries();
         }
+        self.bound_keys();
+    }
+
+    fn bound_keys(&mut self) {
         if self.keys.len() > self.keys_max {
             self.overflowed = true;
             self.keys.clear();
@@ -218,6 +235,17 @@ mod tests {
         assert!(matches!(&events[1], Event::Delete { previous: Previous::Forgotten, .. }));
         view.reset(&page);
         assert_eq!(shown(&view.difference(&page, Filter::default(), false)), [""; 0]);
+    }
+
+    #[test]
+    fn a_key_that_a_reset_found_is_told_as_deleted_by_the_next() {
+        let mut view = View::new(100, 1_000, false);
+        view.apply(&[Event::Delete { key: "b".into(), revision: Revision(3), previous: Previous::NotAsked }]);
+        // Put again, which the filter kept back, and a beat said that nothing was missing.
+        view.reset(&reset(9, &["b"], &[entry("d", 7)]));
+        let events = view.difference(&reset(12, &["d"], &[]), Filter { puts: false, ..Filter::default() }, true);
+        assert_eq!(shown(&events), ["delete b@12"]);
+        assert!(matches!(&events[0], Event::Delete { previous: Previous::Forgotten, .. }));
     }
 
     #[test]

@@ -241,9 +241,7 @@ impl Judge {
             return Err((Kind::Difference, what));
         }
         self.apply(&update.events);
-        self.found.retain(|key| now.contains_key(key));
-        let newer = now.values().filter(|entry| whole || entry.mod_revision > self.position);
-        self.found.extend(newer.map(|entry| entry.key.clone()));
+        self.found = now.into_keys().cloned().collect();
         if self.is_whole() { self.knows_all(history, update.revision) } else { Ok(()) }
     }
 
