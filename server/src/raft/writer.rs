@@ -90,6 +90,13 @@ impl<D: LogDevice> Pen<D> {
             cycle.items.push(LogItem::Committed(mark.encode()));
             held.committed = cycle.committed;
         }
+        #[cfg(feature = "planted")]
+        if acknowledges_early() {
+            for flushed in std::mem::take(&mut cycle.flushed).into_iter().rev() {
+                flushed.io_completed(Ok(()));
+            }
+            std::thread::sleep(std::time::Duration::from_millis(30));
+        }
         let begun = Instant::now();
         let result = if cycle.items.is_empty() { Ok(()) } else { held.device.write(&cycle.items, cycle.sync) };
         if cycle.sync {
@@ -122,6 +129,12 @@ impl<D: LogDevice> Pen<D> {
         }
         true
     }
+}
+
+/// Whether the log says that it has what it is only about to write, which is a bug.
+#[cfg(feature = "planted")]
+pub(super) fn acknowledges_early() -> bool {
+    hither_protocol::planted::strikes(hither_protocol::planted::Bug::EventBeforeCommit)
 }
 
 /// Writes what comes until closed or until the device fails. `unwritten` counts what was sent and is not written.

@@ -22,8 +22,12 @@ const HISTORY_BYTES_MAX: &str = "48KiB";
 /// After three of these without a sign of life a client looks for another way. Shorter, and on a busy machine a server
 /// that is merely slow is left by all its clients at once.
 const BEAT: Duration = Duration::from_millis(500);
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// Attempts to connect cost both sides work: on a busy machine they must not become the load.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// The few on the way that nothing happens to are back at once: what the others had on their way when the server died is
+/// written when they are back, and is more than half of history if the reference reader sleeps meanwhile.
+const NEAR_BACKOFF_MAX: Duration = Duration::from_millis(100);
 /// A call goes through a cut and a restart, and is retried meanwhile.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Connecting is no part of what is proved: a busy machine gets its time.
@@ -89,7 +93,7 @@ impl World {
 
     /// Connects on the way that nothing happens to.
     pub(crate) async fn near(&self) -> anyhow::Result<Client> {
-        Ok(self.builder(self.address).connect().await?)
+        Ok(self.builder(self.address).backoff(BACKOFF_MIN, NEAR_BACKOFF_MAX).connect().await?)
     }
 
     /// Connects through a relay. Its figures count.
@@ -108,7 +112,7 @@ impl World {
             .request_timeout(PATIENCE)
             .connect_timeout(CONNECTED)
             .beat_interval(BEAT)
-            .backoff(Duration::from_millis(50), BACKOFF_MAX)
+            .backoff(BACKOFF_MIN, BACKOFF_MAX)
             // The server would name its own address, which leads around the relay.
             .option("learn_servers", "false")
     }
