@@ -147,6 +147,8 @@ impl<R: Runtime> Batcher<R> {
             match result {
                 Ok(response) => {
                     let term = response.log_id.leader_id.term;
+                    // One outcome for each: a seat must not be dropped while its tray is open.
+                    debug_assert_eq!(callers.len(), response.data.len());
                     answer_all(callers.into_iter().zip(response.data).map(|(caller, outcome)| {
                         let stamp = Stamp { revision: outcome.revision, term, node, age_ms: 0 };
                         (caller, outcome.answer.map(|reply| (stamp, reply)))

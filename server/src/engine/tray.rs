@@ -57,6 +57,12 @@ impl Tray {
         }
     }
 
+    /// Nobody will fetch what lies here. To be called when everything that may still come was abandoned.
+    pub(crate) fn clear(&self) {
+        let answers = mem::take(&mut *self.answers.lock());
+        drop(answers);
+    }
+
     /// Gives back what a burst took.
     pub(crate) fn rest(&self) {
         self.answers.lock().shrink_to(ANSWERS_KEPT);
@@ -73,7 +79,9 @@ pub(super) struct OpenTray<'a>(MutexGuard<'a, VecDeque<(Ticket, Answered)>>);
 
 impl OpenTray<'_> {
     pub(super) fn put(&mut self, mut seat: Seat, answer: Answered) {
-        self.0.extend(seat.0.take().map(|ticket| (ticket, answer)));
+        // Nobody fetches what was given up, and lying here it would keep the tray that it lies on.
+        let ticket = seat.0.take().filter(|ticket| !ticket.0.stage.is_abandoned());
+        self.0.extend(ticket.map(|ticket| (ticket, answer)));
     }
 }
 
@@ -127,10 +135,17 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        if let Some(ticket) = self.0.take_if(|ticket| !ticket.0.stage.is_abandoned()) {
-            let refusal = ticket.0.stage.give_up(ErrorCode::ShuttingDown, WENT_DOWN);
-            Self(Some(ticket)).answer(Err(refusal));
+        let Some(ticket) = self.0.take() else { return };
+        let tray = Arc::clone(&ticket.0.tray);
+        // Decided with the tray open: whoever clears it has abandoned everything before.
+        let mut open = tray.open();
+        if ticket.0.stage.is_abandoned() {
+            return;
         }
+        let refusal = ticket.0.stage.give_up(ErrorCode::ShuttingDown, WENT_DOWN);
+        open.0.push_back((ticket, Err(refusal)));
+        drop(open);
+        tray.ring();
     }
 }
 
@@ -182,6 +197,20 @@ mod tests {
         given_up.abandon();
         drop(seat);
         assert_eq!(taken(&tray), [(waits.number(), ErrorCode::ShuttingDown)]);
+    }
+
+    #[test]
+    fn answers_that_nobody_fetches_keep_nothing() {
+        let tray = Arc::new(Tray::default());
+        let (given_up, seat) = Ticket::new(&tray, 1);
+        let (_, fetched_by_nobody) = Ticket::new(&tray, 2);
+        fetched_by_nobody.answer(refusal());
+        given_up.abandon();
+        tray.clear();
+        seat.answer(refusal());
+        let kept = Arc::downgrade(&tray);
+        drop((tray, given_up));
+        assert!(kept.upgrade().is_none());
     }
 
     #[test]

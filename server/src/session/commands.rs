@@ -43,12 +43,9 @@ impl<'a> Commands<'a> {
         }
     }
 
-    /// A command that is answered, or that ran out of time.
-    pub(super) fn next_answered(&mut self) -> Option<(RequestNumber, Asked, Answered)> {
-        if let Some((number, asked)) = self.overdue.pop() {
-            let refusal = asked.ticket.time_out();
-            return Some((number, asked, Err(refusal)));
-        }
+    /// A command that is answered, or, if none is, that ran out of time by `now`: an answer that has come counts, however
+    /// late this looks.
+    pub(super) fn next_answered(&mut self, now: Instant) -> Option<(RequestNumber, Asked, Answered)> {
         if self.answers.is_empty() {
             self.connection.tray.take(&mut self.answers);
         }
@@ -58,7 +55,10 @@ impl<'a> Commands<'a> {
                 return Some((RequestNumber(ticket.number()), asked, answer));
             }
         }
-        None
+        self.look(now);
+        let (number, asked) = self.overdue.pop()?;
+        let refusal = asked.ticket.time_out();
+        Some((number, asked, Err(refusal)))
     }
 
     /// Resolves when an answer may have come, one ran out of time, or there may be room for another.
@@ -70,7 +70,7 @@ impl<'a> Commands<'a> {
     }
 
     /// Looks which ones ran out of time by `now`.
-    pub(super) fn look(&mut self, now: Instant) {
+    fn look(&mut self, now: Instant) {
         if self.due.is_none_or(|due| now < due) {
             return;
         }
@@ -90,6 +90,8 @@ impl<'a> Commands<'a> {
 
 impl Drop for Commands<'_> {
     fn drop(&mut self) {
+        // In this order: what is answered in between is not put on the tray.
         self.connection.in_flight.cancel_commands();
+        self.connection.tray.clear();
     }
 }

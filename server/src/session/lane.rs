@@ -74,21 +74,26 @@ async fn answer(
             }
         }
         // Whatever is done by now goes out together.
-        commands.look(arrival.at);
         while out.len() < WRITE_BYTES
-            && let Some((number, asked, answer)) = commands.next_answered()
+            && let Some((number, asked, answer)) = commands.next_answered(arrival.at)
         {
             match settle(connection, number, asked, answer, arrival.at) {
                 Settled::Small(answer) => encode(&mut out, Outcome::Small(number, answer), commands.len()),
                 Settled::Large(task) => working.push(carry_out(task, Large::OwnStream)),
             }
         }
+        let mut has_more_room = false;
         while out.len() < WRITE_BYTES {
             let Some(Some(outcome)) = working.next().now_or_never() else { break };
+            has_more_room = true;
             encode(&mut out, outcome, working.len());
         }
         if !out.is_empty() {
             send.write_chunk(out.split().freeze()).await.ok()?;
+            continue;
+        }
+        if has_more_room {
+            // For what stands in the decoder.
             continue;
         }
         if !is_open && commands.len() + working.len() == 0 {
