@@ -95,16 +95,13 @@ impl Core {
 
     /// Says goodbye. Before it is connected and in a forked child there is nothing to close.
     fn close(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let client = match self.inner() {
-            Ok(inner) => {
-                inner.forget();
-                Some(inner.client.clone())
-            }
-            Err(_) => None,
-        };
+        // A forked child has none.
+        let slot = self.inner.get().ok().map(Arc::clone);
         run(self, py, async move {
-            if let Some(client) = client {
-                client.close().await;
+            if let Some(inner) = slot.as_ref().and_then(|slot| slot.get()) {
+                // Within the call: one that is refused, such as that of another loop, changes nothing.
+                inner.forget();
+                inner.client.clone().close().await;
             }
             Ok(())
         })

@@ -90,8 +90,11 @@ impl Lease {
 
     /// Ends it, and deletes its keys: how many, none if it was revoked already.
     fn revoke(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let lease = self.held()?.lease.lock().take();
+        self.held()?;
+        let slot = Arc::clone(self.slot.get()?);
         run_on(self.port.as_ref(), py, async move {
+            // Taken out within the call: one that is refused, such as that of another loop, leaves the lease as it is.
+            let lease = slot.get().and_then(|held| held.lease.lock().take());
             match lease {
                 Some(lease) => lease.revoke().await.map(|reply| Count(reply.deleted)),
                 None => Ok(Count(0)),

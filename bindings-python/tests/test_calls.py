@@ -195,6 +195,20 @@ def test_a_client_belongs_to_its_loop_and_each_loop_has_its_own(hither_server):
             asyncio.run(use(client))
         first.run(use(client))
 
+        # What is refused does nothing.
+        lease = first.run(client.lease(10))
+
+        async def misused():
+            with pytest.raises(hither.WrongLoopError):
+                await lease.revoke()
+            with pytest.raises(hither.WrongLoopError):
+                await client.close()
+
+        asyncio.run(misused())
+        assert not lease.is_lost
+        assert first.run(client.kv.put("of-the-lease", "v", lease=lease)).revision
+        assert first.run(lease.revoke()) == 1
+
         async def own():
             async with hither.connect(**hither_server.settings) as mine:
                 await mine.kv.get("k")

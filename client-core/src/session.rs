@@ -121,11 +121,10 @@ impl Session {
         self.look();
     }
 
-    /// Keeps a lease no longer. Returns whether it did.
-    pub(crate) fn release(&mut self, lease: LeaseId) -> bool {
-        let held = self.leases.remove(&lease).is_some();
-        self.look();
-        held
+    /// Keeps these leases no longer. Returns those that it kept.
+    pub(crate) fn release(&mut self, leases: Vec<LeaseId>) -> Vec<LeaseId> {
+        // What is to be looked at next may have gone with them. It is found out then: finding out looks at all that are left.
+        leases.into_iter().filter(|lease| self.leases.remove(lease).is_some()).collect()
     }
 
     /// When something here must be looked at.

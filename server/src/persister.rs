@@ -325,7 +325,6 @@ impl<R: Runtime, D: StateDevice> Writer<R, D> {
             self.flush()?;
             // The device lets go of what it flushed in its own time.
             self.written_at = Some(now);
-            self.owes_memory = true;
         } else {
             self.owes_memory = false;
             // It is empty, since nothing is unwritten, but for the room that it keeps between two writes.
@@ -338,6 +337,7 @@ impl<R: Runtime, D: StateDevice> Writer<R, D> {
     fn flush(&mut self) -> io::Result<()> {
         if self.unflushed_since.take().is_some() {
             self.device.flush()?;
+            self.owes_memory |= self.unflushed_bytes >= REST_BYTES;
             self.unflushed_bytes = 0;
         }
         Ok(())
@@ -352,6 +352,7 @@ impl<R: Runtime, D: StateDevice> Writer<R, D> {
         }
         self.rows = Rows::default();
         (self.unwritten_since, self.unflushed_since, self.unflushed_bytes) = (None, None, 0);
+        (self.owes_memory, self.written_at) = (true, Some(R::Instant::now()));
         self.stats.persisted_index.store(image.meta.applied_index, Ordering::Relaxed);
         let stored = load(&self.device);
         if let Ok(stored) = &stored {

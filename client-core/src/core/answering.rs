@@ -153,7 +153,7 @@ impl Core {
                     && error.code() == ErrorCode::LeaseNotFound
                     && let Some(lease) = put.lease
                 {
-                    self.lose_lease(lease);
+                    self.lose_leases(vec![lease]);
                 }
                 self.signals.push_back(Signal::Answered { id, outcome });
             }
@@ -182,7 +182,7 @@ impl Core {
             Purpose::OpenSession => self.session_opened(now, outcome, sent_at),
             Purpose::Check => {
                 if let Ok((_, Reply::LeaseCheck(checked))) = outcome {
-                    checked.gone.into_iter().for_each(|lease| self.lose_lease(lease));
+                    self.lose_leases(checked.gone);
                 }
             }
             Purpose::Forget => {}

@@ -67,7 +67,7 @@ impl Core {
     /// The application keeps a lease no longer, and wants it to end if `revoke`.
     pub fn handle_release(&mut self, now: Moment, lease: LeaseId, revoke: bool) {
         if let Some(session) = &mut self.session {
-            session.release(lease);
+            session.release(vec![lease]);
         }
         if revoke && !self.is_closed() {
             self.revoke(now, lease);

@@ -100,11 +100,10 @@ impl Core {
         self.note(Note::SessionLost { leases: u64::try_from(leases).unwrap_or(u64::MAX) });
     }
 
-    /// One lease is over.
-    pub(super) fn lose_lease(&mut self, lease: LeaseId) {
-        if self.session.as_mut().is_some_and(|session| session.release(lease)) {
-            self.signals.push_back(Signal::LeaseLost { lease });
-        }
+    /// These leases are over.
+    pub(super) fn lose_leases(&mut self, leases: Vec<LeaseId>) {
+        let lost = self.session.as_mut().map(|session| session.release(leases)).unwrap_or_default();
+        self.signals.extend(lost.into_iter().map(|lease| Signal::LeaseLost { lease }));
     }
 
     pub(super) fn close_session(&mut self) {

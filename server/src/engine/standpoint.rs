@@ -120,7 +120,7 @@ pub(crate) async fn follow<R: Runtime>(
         // Raft looks five times in each heartbeat's interval whether to send one or to call an election. A leader without
         // company has nobody to send to and nothing to call, and all those wake-ups would be most of what it does at rest.
         // Who joins is in what raft tells before the entry that says so is on the disk.
-        let is_alone = seen.membership_config.nodes().count() == 1;
+        let is_alone = seen.membership_config.nodes().map(|(&node, _)| node).eq([seen.id]);
         raft.runtime_config().tick(leads.is_none() || !is_alone);
         if let Some((_, token)) = duties.take_if(|(of, _)| leads != Some(*of)) {
             token.cancel();

@@ -4,13 +4,10 @@ use std::collections::VecDeque;
 
 use super::types::{Entry, LogId, Payload, Vote};
 
-/// Bytes of entries kept beyond those not yet written, until they were read: apply and replication read the newest ones.
+/// Bytes of entries kept beyond those not yet written: apply and replication read the newest ones, each at its own pace.
 const BYTES_MAX: usize = 16 << 20;
 
-/// Bytes of entries kept that were read, for whoever reads them again.
-const READ_BYTES_MAX: usize = 1 << 20;
-
-/// Bytes of entries kept once nothing is appended any more, or if nobody else reads them.
+/// Bytes of entries kept once nothing is appended any more, or once they were read and nobody else reads them.
 const REST_BYTES_MAX: usize = 64 << 10;
 
 /// Bytes of entries between two marks of the log's weight.
@@ -111,8 +108,10 @@ impl Ring {
             self.written = self.written.max(Some(index));
         }
         self.keep(BYTES_MAX, u64::MAX);
-        // What stays a while comes to lie between what stays for good, and leaves holes there.
-        self.keep(if self.is_alone { REST_BYTES_MAX } else { READ_BYTES_MAX }, self.read);
+        if self.is_alone {
+            // What stays a while comes to lie between what stays for good, and leaves holes there.
+            self.keep(REST_BYTES_MAX, self.read);
+        }
     }
 
     /// A burst is over: whoever is still behind reads from the disk.
@@ -172,7 +171,8 @@ impl Ring {
             entry.log_id.index < end && (first || bytes <= bytes_max)
         });
         let memory: Vec<Entry> = entries.cloned().collect();
-        if let Some(last) = memory.last() {
+        // What lies behind a part on the disk may not be handed out, and is asked for again.
+        if let (None, Some(last)) = (disk, memory.last()) {
             self.read = self.read.max(last.log_id.index + 1);
         }
         Found { disk, memory }
@@ -211,22 +211,25 @@ mod tests {
         let found = ring.find(0, 9, usize::MAX);
         assert_eq!((found.disk, indexes(&found)), (Some((0, 2)), vec![2, 3]));
         ring.wrote(0, 3);
-        assert_eq!(ring.find(3, 9, usize::MAX).disk, Some((3, 4)), "written and read: nobody needs it in memory");
+        assert_eq!(ring.find(2, 9, usize::MAX).disk, Some((2, 3)), "of what is written, as much as there is room for");
     }
 
     #[test]
     fn what_nobody_has_read_yet_stays_in_memory_while_there_is_room() {
-        let mut ring = Ring::default();
-        (0..10).for_each(|index| ring.append(entry(1, index, READ_BYTES_MAX)));
+        let mut ring = Ring { is_alone: true, ..Ring::default() };
+        (0..10).for_each(|index| ring.append(entry(1, index, REST_BYTES_MAX)));
         ring.wrote(0, 9);
         assert_eq!(indexes(&ring.find(0, 5, usize::MAX)), [0, 1, 2, 3, 4]);
         ring.wrote(0, 9);
         assert_eq!(ring.find(0, 10, usize::MAX).disk, Some((0, 5)));
+        ring.wrote(0, 9);
+        assert_eq!(ring.find(5, 10, usize::MAX).disk, None, "what came behind a part on the disk was not read by that");
     }
 
     #[test]
     fn of_what_was_read_a_log_that_no_other_node_reads_keeps_little() {
         for (is_alone, kept) in [(true, 9), (false, 0)] {
+            // Other nodes read at a pace of their own.
             let mut ring = Ring { is_alone, ..Ring::default() };
             (0..10).for_each(|index| ring.append(entry(1, index, REST_BYTES_MAX / 2)));
             assert_eq!(indexes(&ring.find(0, 10, usize::MAX)).len(), 10, "nobody has read them yet");
