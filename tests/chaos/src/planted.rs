@@ -125,35 +125,3 @@ impl Trial {
         self.right
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-
-    /// All Rust sources in a folder.
-    fn sources(folder: &Path) -> io::Result<String> {
-        let mut text = String::new();
-        for entry in std::fs::read_dir(folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                text.push_str(&sources(&path)?);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                text.push_str(&std::fs::read_to_string(&path)?);
-            }
-        }
-        Ok(text)
-    }
-
-    #[test]
-    fn every_bug_is_in_what_a_real_server_and_client_are_made_of() -> io::Result<()> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let folders = ["state/src", "server/src", "client-core/src"].map(|folder| sources(&root.join(folder)));
-        let text = folders.into_iter().collect::<io::Result<String>>()?;
-        for bug in Bug::ALL {
-            assert!(text.contains(&format!("Bug::{bug:?}")), "{bug:?} is planted nowhere");
-        }
-        Ok(())
-    }
-}
