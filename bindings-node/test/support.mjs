@@ -97,7 +97,10 @@ export async function eventually(what, ask, within = 10_000) {
 
 let scripts = 0;
 
-/** Runs a script in a process of its own. Returns its exit code, what it printed, and how long it took. */
+/**
+ * Runs a script in a process of its own. Returns its exit code, what it printed, and how long it took. A `signal` is sent
+ * when it has printed `now`; then also when that was, and how long the end took from there.
+ */
 export async function run(script, { env = {}, args = [], signal } = {}) {
   // A file of the project, so that it finds the installed package as anyone's would.
   const file = join(import.meta.dirname, "..", `script-${process.pid}-${++scripts}.mjs`);
@@ -109,17 +112,20 @@ export async function run(script, { env = {}, args = [], signal } = {}) {
   });
   let out = "";
   let err = "";
+  let signalled;
   child.stdout.setEncoding("utf8").on("data", (text) => {
     out += text;
-    if (signal && out.includes("now\n")) child.kill(signal);
+    if (!signal || signalled || !out.includes("now\n")) return;
+    signalled = performance.now();
+    child.kill(signal);
   });
   child.stderr.setEncoding("utf8").on("data", (text) => (err += text));
   const timer = setTimeout(() => child.kill("SIGKILL"), 30_000);
   const [code, killed] = await new Promise((resolve) => child.once("close", (...how) => resolve(how)));
-  const took = performance.now() - begin;
+  const end = performance.now();
   clearTimeout(timer);
   rmSync(file);
-  return { code, signal: killed, out, err, took };
+  return { code, signal: killed, out, err, took: end - begin, signalled, ending: end - signalled };
 }
 
 /** A gauge or counter of the server's own. */
