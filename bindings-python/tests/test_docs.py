@@ -55,3 +55,23 @@ def test_the_table_of_errors_is_that_of_the_code():
     if os.environ.get("HITHER_REWRITE"):
         page.write_text(written)
     assert text == written
+
+
+def test_every_test_that_the_page_of_requirements_names_exists():
+    page = ROOT / "docs/sdk-requirements.md"
+    rows = re.findall(r"^\| ([PN]\d+) \|(.*)\|$", page.read_text(), re.M)
+    assert [number for number, _ in rows] == [f"P{n}" for n in range(1, 19)] + [f"N{n}" for n in range(1, 17)]
+    declared = {
+        ".py": lambda name: rf"def test_{re.escape(name.replace(' ', '_'))}\(",
+        ".mjs": lambda name: rf"test\(([\"`]).*{re.escape(name)}\1",
+        ".toml": lambda name: rf'title = "{re.escape(name)}"',
+    }
+    for number, row in rows:
+        named = 0
+        for name, target in re.findall(r"\[([^\]]+)\]\(([^)#]+)[^)]*\)", row):
+            source = (page.parent / target).read_text()
+            declaration = declared.get(Path(target).suffix)
+            if declaration and "program that uses it" not in name:
+                assert re.search(declaration(name), source), f"{number}: {target} has no test {name}"
+            named += 1
+        assert named or "left out" in row, f"{number} is shown by nothing"
