@@ -72,6 +72,8 @@ async fn main() -> Result<(), Error> {
         watch.next().await.expect("it is open")?;
     }
     println!("{:<44} {:>10.0} µs", "update to callback, one of 10,000", begun.elapsed().as_secs_f64() * 1e6 / 200.0);
+    // Each of these has a weight of its own now.
+    each("pick, random, 200 of 10,000 weighted", || drop(black_box(finder.pick("bench-large", &random))));
     drop((small, large));
     service.close().await;
     finder.close().await;
