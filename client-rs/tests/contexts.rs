@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hither::context::{Context, Contexts};
 use hither::{Enrolment, ErrorCode};
 use hither_protocol::{ALPN_CLIENT, ALPN_ENROLL};
-use support::{Authority, CLUSTER, Server, soon};
+use support::{Authority, CLUSTER, Heard, Server, soon};
 
 fn enrolment(server: &Server, secret: &'static [u8]) -> Enrolment {
     Enrolment {
@@ -88,15 +88,23 @@ async fn an_enrolment_string_works_once_and_from_then_on_by_itself() {
 
 #[tokio::test]
 async fn an_enrolment_goes_to_no_server_but_the_one_that_its_pin_names() {
-    let server = Server::start();
+    let mut server = Server::start();
     server.add_secret(b"once");
     let folder = tempfile::tempdir().expect("a folder");
     let contexts = Contexts::at(folder.path());
-    let line = Enrolment { pin: [0; 32], ..enrolment(&server, b"once") }.to_string();
+    let mut pin = server.authority.pin();
+    pin[31] ^= 1;
+    let line = Enrolment { pin, ..enrolment(&server, b"once") }.to_string();
     let error = hither::Client::builder().url(line).contexts(contexts.clone()).connect().await.expect_err("another");
     assert_eq!(error.code(), ErrorCode::ClusterMismatch, "{error}");
     assert!(!error.to_string().contains("6f6e6365"), "the secret is in no error");
     assert_eq!(contexts.list().expect("a list"), [""; 0]);
+    // Nor did the secret leave this machine: it is as good as before, and the server has not heard of it.
+    let line = enrolment(&server, b"once").to_string();
+    soon("enrolment", hither::Client::builder().url(line).contexts(contexts).connect()).await.expect("a client");
+    for (heard, what) in [(Heard::Enrolment, "the second attempt"), (Heard::Hello, "who was enrolled by it")] {
+        assert_eq!(soon(what, server.heard.recv()).await, Some(heard), "{what}");
+    }
 }
 
 #[tokio::test]

@@ -37,6 +37,8 @@ pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
 /// What a client said, as far as tests want to know.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Heard {
+    /// Anything at all from somebody who would enrol.
+    Enrolment,
     Hello,
     Request(&'static str),
     OwnStream,
@@ -155,6 +157,7 @@ async fn accept(endpoint: quinn::Endpoint, shared: Arc<Shared>) {
 
 async fn enrol(connection: &Connection, shared: &Shared) {
     let Ok((mut send, mut receive)) = connection.accept_bi().await else { return };
+    let _ = shared.heard.send(Heard::Enrolment);
     let mut decoder = Decoder::default();
     let Some(frame) = next(&mut receive, &mut decoder).await else { return };
     let Ok((_, Request::Enrol(enrol))) = Request::decode(&frame) else { return };

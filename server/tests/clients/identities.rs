@@ -1,12 +1,18 @@
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use hither_protocol::error::CloseCode;
 use hither_protocol::message::{ClientAdd, ClientAddReply, ClientList, ClientRevoke, RenewIdentity, Reply, Role};
 use hither_protocol::{ALPN_CLIENT, ErrorCode, Refusal};
 use hither_server::identity::Credentials;
 
-use crate::harness::{Client, Server, Stranger, closed_with, enrol, hello};
+use crate::harness::{Client, Server, Stranger, closed_with, enrol, hello, until};
 
 async fn add(admin: &mut Client, name: &str) -> Result<ClientAddReply, Refusal> {
-    match admin.call(ClientAdd { name: name.to_owned(), role: Role::Client, valid_ms: 60_000 }).await? {
+    add_for(admin, name, 60_000).await
+}
+
+async fn add_for(admin: &mut Client, name: &str, valid_ms: u64) -> Result<ClientAddReply, Refusal> {
+    match admin.call(ClientAdd { name: name.to_owned(), role: Role::Client, valid_ms }).await? {
         (_, Reply::ClientAdd(reply)) => Ok(reply),
         other => panic!("{other:?}"),
     }
@@ -21,6 +27,11 @@ async fn revoke(admin: &mut Client, name: &str) -> bool {
 
 fn key() -> rcgen::KeyPair {
     rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key")
+}
+
+fn unix_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970");
+    u64::try_from(now.as_millis()).expect("fits")
 }
 
 /// A new identity with a certificate.
@@ -56,6 +67,21 @@ async fn a_secret_is_good_for_one_client() {
     assert_eq!(refusal.code, ErrorCode::EnrolmentInvalid);
     let refusal = enrol(address, &ca, vec![0; 32].into(), &key()).await.expect_err("is refused");
     assert_eq!(refusal.code, ErrorCode::EnrolmentInvalid);
+}
+
+#[tokio::test]
+async fn a_secret_that_has_ended_is_refused_like_one_that_never_was() {
+    let server = Server::start().await;
+    let mut admin = server.client().await;
+    let (address, ca) = (server.node.client_addr(), server.identity.ca());
+    let added = add_for(&mut admin, "web", 1).await.expect("is added");
+    until("the secret has ended", || unix_ms() >= added.expires_at.0).await;
+    let ended = enrol(address, &ca, added.secret, &key()).await.expect_err("is refused");
+    assert_eq!(ended.code, ErrorCode::EnrolmentInvalid);
+    let unknown = enrol(address, &ca, vec![0; 32].into(), &key()).await.expect_err("is refused");
+    assert_eq!(ended, unknown, "a guesser learns nothing");
+    let another = add(&mut admin, "web").await.expect("nobody took the name");
+    enrol(address, &ca, another.secret, &key()).await.expect("is enrolled");
 }
 
 #[tokio::test]

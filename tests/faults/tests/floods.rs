@@ -11,20 +11,34 @@ use hither_faults::stalled;
 use hither_faults::stranger::Authority;
 use hither_protocol::ALPN_CLIENT;
 use hither_protocol::error::CloseCode;
+use hither_protocol::message::Get;
 use hither_tests::node::Node;
 use hither_tests::raw::{Certificates, Raw};
 use hither_tests::wait::{until, within};
-use quinn::{ConnectionError, TransportErrorCode};
+use quinn::{ConnectionError, TransportErrorCode, VarInt};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinHandle;
 
 const STREAMS: usize = 10_000;
+/// Streams that a client may have open.
+const GRANTED: usize = 32;
+/// Of them, the lanes of every client.
+const LANES: usize = 2;
+/// Those whose requests a server reads at once.
+const READ_AT_ONCE: usize = 8;
+/// How long a request may take to arrive, and what clocks of both sides may differ by.
+const ARRIVAL: Duration = Duration::from_secs(10);
+const LOOSE: Duration = Duration::from_millis(500);
+/// What the stream of such a request ends with.
+const GIVEN_UP: u64 = 0x40;
 /// Floods and reconnections of those who were closed for one.
 const FLOODS: usize = 20;
 const PROMPT: Duration = Duration::from_secs(60);
 /// For a call of somebody else meanwhile, on a machine that runs other tests too.
 const NEIGHBOUR: Duration = Duration::from_secs(2);
-/// What the server may have grown by once it is over.
-const GROWTH_MIB: f64 = 64.0;
+/// What the server may have grown by meanwhile, and once it is over, at the latest after so long. Seen: 1 MiB.
+const GROWTH_MIB: f64 = 16.0;
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// Somebody who goes on with their work.
 struct Neighbour {
@@ -66,7 +80,7 @@ async fn work(client: Client, stop: Arc<AtomicBool>) -> anyhow::Result<Vec<Durat
 }
 
 async fn settles(node: &Node, before: f64) {
-    until("the server's memory comes back", PROMPT, async || {
+    until("the server's memory comes back", SETTLED, async || {
         (usage(node.id()).ok()?.memory_mib < before + GROWTH_MIB).then_some(())
     })
     .await;
@@ -78,22 +92,39 @@ async fn ten_thousand_streams_of_one_byte_are_held_back_and_given_up() -> anyhow
     let neighbour = Neighbour::of(&node).await?;
     let before = usage(node.id())?.memory_mib;
     let raw = Raw::connect(node.addr(), ALPN_CLIENT, &Certificates::of(node.home())).await?;
-    let _lanes = raw.greet().await;
+    let (_control, mut lane) = raw.greet().await;
     let connection = raw.connection().clone();
+    let (opened, mut streams) = unbounded_channel();
+    let start = Instant::now();
     let flood = tokio::spawn(async move {
-        let mut held = Vec::new();
         for _ in 0..STREAMS {
             let Ok((mut send, receive)) = connection.open_bi().await else { break };
-            if send.write_all(&[1]).await.is_err() {
+            if send.write_all(&[1]).await.is_err() || opened.send((send, receive)).is_err() {
                 break;
             }
-            held.push((send, receive));
         }
-        held.len()
     });
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut held = Vec::new();
+    for _ in 0..READ_AT_ONCE {
+        held.push(within("a stream", PROMPT, streams.recv()).await.expect("the flood goes on"));
+    }
+    for (send, receive) in &mut held {
+        let end = within("a stream is given up", ARRIVAL * 2, receive.received_reset()).await?;
+        assert_eq!(end.map(VarInt::into_inner), Some(GIVEN_UP));
+        assert_eq!(within("it is not read", PROMPT, send.stopped()).await?.map(VarInt::into_inner), Some(GIVEN_UP));
+    }
+    let took = start.elapsed();
+    assert!(took > ARRIVAL - LOOSE && took < ARRIVAL + NEIGHBOUR, "streams were given up after {took:?}");
+    assert!(node.log().contains("a request took too long to arrive"), "{}", node.log());
     let most = usage(node.id())?.memory_mib;
-    assert!(!flood.is_finished() || !raw.is_open(), "ten thousand streams were granted at once");
+    let waiting = streams.len();
+    assert_eq!(waiting, GRANTED - READ_AT_ONCE - LANES, "streams are granted beyond those");
+    // Whoever takes note of it may go on with others.
+    held.clear();
+    until("others are granted", PROMPT, async || (streams.len() >= waiting + READ_AT_ONCE).then_some(())).await;
+    // It costs that client its streams, and nothing else.
+    lane.ask(1, Get { key: "n/key".into(), consistency: Default::default() }).await;
+    lane.answer(1).await.expect("the lane goes on");
     flood.abort();
     println!("p99 beside ten thousand streams: {:?}, {:.1} MiB more", neighbour.unharmed().await?, most - before);
     assert!(most < before + GROWTH_MIB, "from {before} to {most} MiB");

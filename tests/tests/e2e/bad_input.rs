@@ -138,11 +138,13 @@ async fn what_is_no_greeting_ends_the_connection() -> anyhow::Result<()> {
     let garbage = [0xff; 64];
     let beat = frame(op::BEAT, 1, 0, b"\0\0\0\0\0");
     let newer = frame(op::HELLO, 9, 0, b"");
+    let older = frame(op::HELLO, 0, 0, b"");
     let malformed = frame(op::HELLO, 1, 0, &[0xff; 32]);
-    let cases: [(&str, &[u8], &[CloseCode]); 4] = [
+    let cases: [(&str, &[u8], &[CloseCode]); 5] = [
         ("garbage", &garbage, &[CloseCode::FrameTooLarge]),
         ("another message", &beat, &[CloseCode::ProtocolViolation]),
         ("a newer hello", &newer, &[CloseCode::VersionUnsupported]),
+        ("an older hello", &older, &[CloseCode::VersionUnsupported]),
         ("a broken hello", &malformed, &[CloseCode::MalformedFrame, CloseCode::ProtocolViolation]),
     ];
     for (what, bytes, codes) in cases {
@@ -175,7 +177,7 @@ async fn a_namespace_that_clients_may_not_name_is_refused() -> anyhow::Result<()
 }
 
 /// Most that a server may have grown by after all of it.
-const GROWTH_BYTES: u64 = 64 << 20;
+const GROWTH_BYTES: u64 = 16 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_frames_on_a_live_server_harm_nobody() -> anyhow::Result<()> {
@@ -198,6 +200,7 @@ async fn random_frames_on_a_live_server_harm_nobody() -> anyhow::Result<()> {
     }
     scene.unharmed().await?;
     let after = resident_bytes(&scene.node)?;
+    println!("{} KiB more", after.saturating_sub(before) >> 10);
     assert!(after < before + GROWTH_BYTES, "the server grew from {before} to {after} bytes");
     Ok(())
 }
