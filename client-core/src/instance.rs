@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use hither_protocol::{ErrorCode, Key, KeyRange, Refusal, Revision};
@@ -283,11 +284,14 @@ impl ServiceEndpoint {
         if self.scheme.is_empty() || !self.scheme.bytes().all(plain) {
             return Err(invalid(format!("endpoint {shown}: the scheme is a word such as tcp, http, grpc")));
         }
-        let unspecified = matches!(self.host.as_str(), "0.0.0.0" | "::" | "*");
-        if self.host.is_empty() || unspecified {
+        // However it is written: `0:0::0` is the same address as `::`.
+        let unspecified = self.host.parse().is_ok_and(|ip: IpAddr| ip.to_canonical().is_unspecified());
+        if self.host.is_empty() || self.host == "*" || unspecified {
             return Err(invalid(format!("endpoint {shown}: name an address that others can reach")));
         }
-        if self.host.bytes().any(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control() || byte == b'/') {
+        // `%` begins a zone, which is the name of an interface of one machine.
+        let wrong = |byte: u8| byte.is_ascii_whitespace() || byte.is_ascii_control() || matches!(byte, b'/' | b'%');
+        if self.host.bytes().any(wrong) {
             return Err(invalid(format!("endpoint {shown}: the host has a character that it may not")));
         }
         Ok(())
@@ -400,6 +404,10 @@ mod tests {
         assert!(named(&instance).contains("0.0.0.0"));
         for (change, field) in [
             (set(|of| of.tags = vec!["two words".into()]), "tags"),
+            (set(|of| of.tags = vec!["bell\u{7}".into()]), "tags"),
+            (set(|of| of.tags = (0..65).map(|n| n.to_string()).collect()), "tags: 65"),
+            (set(|of| of.metadata = [("k\0".to_owned(), String::new())].into()), "metadata"),
+            (set(|of| of.metadata = (0..17).map(|n| (n.to_string(), "v".repeat(4_000))).collect()), "the record"),
             (set(|of| of.zone = "z".repeat(64)), "zone"),
             (set(|of| of.metadata = [("k".to_owned(), "v".repeat(4_097))].into()), "metadata k"),
             (set(|of| of.metadata = (0..65).map(|n| (n.to_string(), String::new())).collect()), "metadata: 65"),
@@ -408,6 +416,8 @@ mod tests {
             assert!(named(&change).starts_with(field), "{}", named(&change));
         }
         assert!(Instance::from_json(b"{}").is_err());
+        let twice = br#"{"schema":1,"service":"a","id":"1","metadata":{"k":"v","k":"w"}}"#;
+        assert_eq!(Instance::from_json(twice).expect("a record").metadata, [("k".to_owned(), "w".to_owned())].into());
         assert!(Instance::from_json(b"\xff").is_err());
     }
 
@@ -442,7 +452,20 @@ mod tests {
             assert_eq!(text.parse::<ServiceEndpoint>().map(|endpoint| endpoint.to_string()).as_deref(), Ok(text));
         }
         assert_eq!("1.2.3.4:80".parse::<ServiceEndpoint>().unwrap().scheme, "tcp");
-        for text in ["", "80", "tcp://a", "tcp://a:0", "tcp://0.0.0.0:1", "::1:80", "a b:1"] {
+        for text in [
+            "",
+            "80",
+            "tcp://a",
+            "tcp://a:0",
+            "tcp://a:70000",
+            "tcp://0.0.0.0:1",
+            "[::]:80",
+            "[0:0::0]:80",
+            "[::ffff:0.0.0.0]:1",
+            "[fe80::1%eth0]:80",
+            "::1:80",
+            "a b:1",
+        ] {
             assert!(text.parse::<ServiceEndpoint>().is_err(), "{text}");
         }
     }
