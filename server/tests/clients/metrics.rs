@@ -13,14 +13,22 @@ pub async fn get(address: SocketAddr, path: &str) -> (u16, String) {
 }
 
 async fn get_as(address: SocketAddr, path: &str, host: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).await.expect("connects");
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("writes");
-    let mut answer = String::new();
-    within("an answer", stream.read_to_string(&mut answer)).await.expect("reads");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
+    ask(address, &request).await.expect("an answer")
+}
+
+/// None: the port ends the connection without an answer.
+async fn ask(address: SocketAddr, request: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).await.expect("connects");
+    // The port may have enough of it before all of it is written.
+    let _ = stream.write_all(request.as_bytes()).await;
+    let mut answer = Vec::new();
+    // What came before a reset is an answer.
+    let _ = within("an answer", stream.read_to_end(&mut answer)).await;
+    let answer = String::from_utf8(answer).expect("text");
+    let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    (status, body.to_owned())
+    Some((status, body.to_owned()))
 }
 
 #[tokio::test]
@@ -31,6 +39,32 @@ async fn a_node_that_serves_says_it_is_healthy_and_ready() {
     assert_eq!(get(address, "/readyz").await, (200, "ok\n".to_owned()));
     assert_eq!(get(address, "/elsewhere").await.0, 404);
     assert_eq!(get_as(address, "/metrics", "evil.example").await.0, 421);
+}
+
+#[tokio::test]
+async fn what_nobody_should_ask_the_admin_port_is_refused_and_it_goes_on() {
+    let server = Server::start().await;
+    let address = server.node.admin_addr().expect("listens");
+    let head = "Host: localhost\r\nConnection: close\r\n";
+    // Bodies that never come: no page reads one.
+    let endless = "Content-Length: 10737418240\r\n\r\nx";
+    let chunked = "Transfer-Encoding: chunked\r\n\r\n7fffffff\r\nx";
+    for (request, status) in [
+        (format!("TRACE /metrics HTTP/1.1\r\n{head}\r\n"), 405),
+        (format!("DELETE /metrics HTTP/1.1\r\n{head}\r\n"), 405),
+        (format!("POST /healthz HTTP/1.1\r\n{head}{endless}"), 405),
+        (format!("POST /healthz HTTP/1.1\r\n{head}{chunked}"), 405),
+        (format!("GET /healthz/../../etc/passwd HTTP/1.1\r\n{head}\r\n"), 404),
+        ("GET /healthz HTTP/1.1\r\nHost: evil\r\nX-Forwarded-Host: localhost\r\nConnection: close\r\n\r\n".into(), 421),
+        ("nonsense\r\n\r\n".into(), 400),
+    ] {
+        let answer = ask(address, &request).await;
+        assert_eq!(answer.map(|(status, _)| status), Some(status), "{request}");
+    }
+    // The end of the connection may be quicker than the answer.
+    let large = format!("GET /healthz HTTP/1.1\r\n{head}X-Large: {}\r\n\r\n", "x".repeat(1 << 20));
+    assert!(matches!(ask(address, &large).await, None | Some((431, _))), "a header of 1 MiB was taken");
+    assert_eq!(get(address, "/healthz").await, (200, "ok\n".to_owned()));
 }
 
 #[tokio::test]
