@@ -1,11 +1,10 @@
 //! One writer at full speed, many watchers, each of which must see every change once.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
+use super::tally::Tally;
 use super::{Figures, VALUE_BYTES, same};
 use crate::process::Server;
 use crate::spent::Spent;
@@ -17,14 +16,16 @@ const CONNECTIONS: usize = 10;
 pub(crate) async fn run(system: System, server: &Server, watchers: usize, puts: usize) -> anyhow::Result<Figures> {
     let mut watching = Connection::pool(system, server, CONNECTIONS).await?;
     let writer = Connection::open(system, server).await?;
-    let seen = Arc::new(AtomicUsize::new(0));
+    let mut tally = Tally::default();
     let mut readers = Vec::new();
     for connection in &mut watching {
-        for mut watcher in connection.watch(same("bench/burst", watchers / CONNECTIONS)).await? {
-            let seen = Arc::clone(&seen);
+        let streams = connection.watch(same("bench/burst", watchers / CONNECTIONS)).await?;
+        let watches = watchers / CONNECTIONS / streams.len();
+        for mut stream in streams {
+            let counter = tally.stream(watches);
             readers.push(tokio::spawn(async move {
-                while let Ok(events) = watcher.next().await {
-                    seen.fetch_add(events, Ordering::Relaxed);
+                while let Ok(events) = stream.next().await {
+                    counter.add(events);
                 }
             }));
         }
@@ -45,24 +46,25 @@ pub(crate) async fn run(system: System, server: &Server, watchers: usize, puts: 
     while let Some(caller) = callers.join_next().await {
         caller??;
     }
-    let expected = puts / IN_FLIGHT * IN_FLIGHT * watchers;
+    let puts = puts / IN_FLIGHT * IN_FLIGHT;
+    let expected = puts * watchers;
     // All delivered, or nothing more for a second: then the rest is lost.
     let (mut last, mut since) = (0, Instant::now());
     while last < expected && since.elapsed() < Duration::from_secs(1) {
         tokio::time::sleep(Duration::from_millis(1)).await;
-        let now = seen.load(Ordering::Relaxed);
+        let now = tally.came();
         if now != last {
             (last, since) = (now, Instant::now());
         }
     }
     let took = since.duration_since(start).as_secs_f64();
     let spent = spent.since(server)?;
+    let mut figures = tally.settle(puts).await;
     readers.iter().for_each(tokio::task::JoinHandle::abort);
-    Ok(Figures::from([
+    figures.extend([
         ("deliveries/s", last as f64 / took),
         ("client CPU us/delivery", spent.own_us(last)),
         ("server CPU us/delivery", spent.server_us(last)),
-        ("lost", expected.saturating_sub(last) as f64),
-        ("doubled", last.saturating_sub(expected) as f64),
-    ]))
+    ]);
+    Ok(figures)
 }

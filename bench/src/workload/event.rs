@@ -16,6 +16,7 @@ pub(crate) async fn run(system: System, server: &Server, seconds: f64) -> anyhow
     let value = vec![b'v'; VALUE_BYTES];
     let puts = (seconds * PUTS_PER_SECOND) as usize;
     let (mut from_put, mut from_ack) = (Latencies::new(), Latencies::new());
+    let mut before_ack = 0;
     let mut tick = tokio::time::interval(Duration::from_secs_f64(1.0 / PUTS_PER_SECOND));
     let warm_up = puts / 10;
     for n in 0..puts + warm_up {
@@ -29,6 +30,7 @@ pub(crate) async fn run(system: System, server: &Server, seconds: f64) -> anyhow
         if n >= warm_up {
             from_put.record(seen - start);
             from_ack.record(seen.saturating_duration_since(acknowledged));
+            before_ack += usize::from(seen < acknowledged);
         }
     }
     Ok(Figures::from([
@@ -36,5 +38,6 @@ pub(crate) async fn run(system: System, server: &Server, seconds: f64) -> anyhow
         ("put to event p99 ms", from_put.quantile_ms(0.99)),
         ("acknowledgement to event p50 ms", from_ack.quantile_ms(0.5)),
         ("acknowledgement to event p99 ms", from_ack.quantile_ms(0.99)),
+        ("events before it, %", before_ack as f64 / puts as f64 * 100.0),
     ]))
 }

@@ -1,11 +1,11 @@
 //! Many watchers of one key over a few connections: what they cost idle, and how long one change takes to reach all.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::tally::Tally;
 use super::{Figures, VALUE_BYTES, same};
 use crate::process::Server;
 use crate::spent::Spent;
@@ -26,15 +26,17 @@ pub(crate) async fn run(
     writer.put("bench/fan-out", &value).await?;
     let memory_before = server.memory_bytes()?;
     let opening = Instant::now();
-    let seen = Arc::new(AtomicUsize::new(0));
+    let mut tally = Tally::default();
     let arrived = Arc::new(Notify::new());
     let mut tasks = Vec::new();
     for connection in &mut pool {
-        for mut watcher in connection.watch(same("bench/fan-out", watchers / connections)).await? {
-            let (seen, arrived) = (Arc::clone(&seen), Arc::clone(&arrived));
+        let streams = connection.watch(same("bench/fan-out", watchers / connections)).await?;
+        let watches = watchers / connections / streams.len();
+        for mut stream in streams {
+            let (counter, arrived) = (tally.stream(watches), Arc::clone(&arrived));
             tasks.push(tokio::spawn(async move {
-                while let Ok(events) = watcher.next().await {
-                    if (seen.fetch_add(events, Ordering::Relaxed) + events).is_multiple_of(watchers) {
+                while let Ok(events) = stream.next().await {
+                    if counter.add(events).is_multiple_of(watchers) {
                         arrived.notify_one();
                     }
                 }
@@ -51,7 +53,7 @@ pub(crate) async fn run(
         let start = Instant::now();
         writer.put("bench/fan-out", &value).await?;
         let acknowledged = Instant::now();
-        while seen.load(Ordering::Relaxed) < change * watchers {
+        while tally.came() < change * watchers {
             tokio::time::timeout(Duration::from_secs(30), arrived.notified()).await?;
         }
         to_all.push(acknowledged.elapsed().as_secs_f64() * 1e3);
@@ -59,16 +61,16 @@ pub(crate) async fn run(
         took += start.elapsed();
     }
     let spent = spent.since(server)?;
-    let seen = seen.load(Ordering::Relaxed);
+    let mut figures = tally.settle(CHANGES).await;
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     to_all.sort_by(f64::total_cmp);
-    Ok(Figures::from([
+    figures.extend([
         ("open ms", opened.as_secs_f64() * 1e3),
         ("acknowledgement to last p50 ms", to_all[to_all.len() / 2]),
         ("deliveries/s", deliveries as f64 / took.as_secs_f64()),
         ("client CPU us/delivery", spent.own_us(deliveries)),
         ("server CPU us/delivery", spent.server_us(deliveries)),
         ("server KiB/idle watcher", memory as f64 / 1024.0 / watchers as f64),
-        ("doubled", seen as f64 - deliveries as f64),
-    ]))
+    ]);
+    Ok(figures)
 }

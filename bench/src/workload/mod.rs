@@ -10,6 +10,7 @@ pub(crate) mod instances;
 pub(crate) mod keys;
 pub(crate) mod list;
 pub(crate) mod start;
+mod tally;
 
 use std::collections::BTreeMap;
 
