@@ -196,7 +196,10 @@ def test_a_client_belongs_to_its_loop_and_each_loop_has_its_own(hither_server):
         first.run(use(client))
 
         # What is refused does nothing.
-        lease = first.run(client.lease(10))
+        async def lend():
+            return await client.lease(10)
+
+        lease = first.run(lend())
 
         async def misused():
             with pytest.raises(hither.WrongLoopError):
