@@ -1,26 +1,38 @@
 //! Watchers that never read, among many that do.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use hdrhistogram::Histogram;
-use hither::{Event, KeyRange, Start, Watch};
+use hither::{Entry, Event, Key, KeyRange, Revision, Start, UpdateKind, Watch};
 use hither_protocol::message::Subscribe;
 use hither_protocol::{ALPN_CLIENT, WatchId};
-use hither_tests::node::Node;
+use hither_tests::node::{Home, Node};
 use hither_tests::raw::{Certificates, Raw};
+use hither_tests::wait::{until, within};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use crate::disk::monotonic;
-use crate::machine::usage;
+use crate::machine::{slope, usage};
 
 const VALUE_BYTES: usize = 1024;
 const PREFIX: &str = "stalled/";
 /// Watchers of one client.
 const PER_CLIENT: usize = 100;
+/// Keys are written in turn, a fifth of them in each folder. Whoever reads watches one folder, whoever does not all of
+/// them: the machine has enough to do with what is read.
+const KEYS: u64 = 100;
+const FOLDERS: u64 = 5;
+/// Puts under way at most: fewer than there are keys, so that none overtakes one of the same key.
+const AT_ONCE: usize = 16;
+/// History that is kept: small, so that it is full before the second half.
+const HISTORY: (&str, &str) = ("HITHER_WATCH_HISTORY_BYTES_MAX", "16MiB");
+/// For all that is owed in the end.
+const PATIENT: Duration = Duration::from_secs(60);
 
 /// What was measured.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,8 +47,10 @@ pub struct Figures {
     pub latency: (Duration, Duration),
     /// Memory that the server took at most beyond what it had with all watches open, MiB.
     pub grown_mib: f64,
-    /// Of which in the second half, MiB.
-    pub grown_late_mib: f64,
+    /// The slope of its memory in the second half, when history is full, MiB in a minute.
+    pub late_mib_per_min: f64,
+    /// Watches whose applications asked in the end only, and those of them that history no longer reached.
+    pub late: (usize, usize),
 }
 
 /// Opens the watches, `stalled` of which nobody reads, and writes at `rate` for so long.
@@ -44,20 +58,26 @@ pub struct Figures {
 /// # Errors
 /// A call fails, or a watch misses something.
 pub async fn run(watchers: usize, stalled: usize, rate: u32, seconds: u64) -> anyhow::Result<Figures> {
-    let node = Node::start().await;
+    let mut home = Home::new();
+    home.set(HISTORY.0, HISTORY.1);
+    let node = Node::start_in(home, &[]).await;
     let latencies = Arc::new(Mutex::new(Histogram::<u64>::new_with_bounds(1, 60_000_000, 3)?));
     let delivered = Arc::new(AtomicU64::new(0));
     let mut readers = JoinSet::new();
     let mut clients = Vec::new();
     let mut unread = Vec::new();
+    let mut readers_of = [0_u64; FOLDERS as usize];
+    let mut expected = 0;
     for first in (0..watchers - stalled / 2).step_by(PER_CLIENT) {
         let client = node.client().share_watches(false).connect().await?;
         for number in first..(first + PER_CLIENT).min(watchers - stalled / 2) {
-            let watch = client.watch(KeyRange::prefix(PREFIX)).start(Start::Now).await?;
             // Half of those who never read do so in an application that has the watch and does not ask it.
             if number < stalled - stalled / 2 {
-                unread.push(watch);
+                unread.push(client.watch(KeyRange::prefix(PREFIX)).start(Start::Now).await?);
             } else {
+                let folder = number as u64 % FOLDERS;
+                readers_of[usize::try_from(folder)?] += 1;
+                let watch = client.watch(KeyRange::prefix(folder_of(folder))).start(Start::Now).await?;
                 readers.spawn(read(watch, latencies.clone(), delivered.clone()));
             }
         }
@@ -84,7 +104,9 @@ pub async fn run(watchers: usize, stalled: usize, rate: u32, seconds: u64) -> an
 
     let writer = node.client().connect().await?;
     let before = usage(node.id())?.memory_mib;
-    let (mut most, mut half) = (before, before);
+    let mut most = before;
+    let mut late = Vec::new();
+    let mut puts = JoinSet::new();
     let start = Instant::now();
     let period = Duration::from_secs(1) / rate;
     let mut figures = Figures { watchers: (watchers, stalled), ..Figures::default() };
@@ -92,24 +114,31 @@ pub async fn run(watchers: usize, stalled: usize, rate: u32, seconds: u64) -> an
     let mut value = vec![b'v'; VALUE_BYTES];
     while start.elapsed() < Duration::from_secs(seconds) {
         value[..8].copy_from_slice(&monotonic().to_be_bytes());
-        writer.put(format!("{PREFIX}{}", figures.writes % 100), value.clone()).await?;
+        let folder = figures.writes % FOLDERS;
+        if puts.len() == AT_ONCE
+            && let Some(done) = puts.join_next().await
+        {
+            done??;
+        }
+        let put = writer.put(format!("{}{}", folder_of(folder), figures.writes % KEYS), value.clone());
+        puts.spawn(put.into_future());
         figures.writes += 1;
+        expected += readers_of[usize::try_from(folder)?];
         if Instant::now() >= next_look {
             next_look += Duration::from_millis(500);
             let now = usage(node.id())?.memory_mib;
             most = most.max(now);
-            if start.elapsed() < Duration::from_secs(seconds) / 2 {
-                half = half.max(now);
+            if start.elapsed() >= Duration::from_secs(seconds) / 2 {
+                late.push((start.elapsed().as_secs_f64() / 60.0, now));
             }
         }
         let due = start + period * u32::try_from(figures.writes)?;
         tokio::time::sleep_until(due.into()).await;
     }
-    let expected = figures.writes * (watchers - stalled) as u64;
-    hither_tests::wait::until("everybody is told", Duration::from_secs(60), async || {
-        (delivered.load(Ordering::Relaxed) >= expected).then_some(())
-    })
-    .await;
+    while let Some(done) = puts.join_next().await {
+        done??;
+    }
+    until("everybody is told", PATIENT, async || (delivered.load(Ordering::Relaxed) >= expected).then_some(())).await;
     if let Some(ended) = readers.try_join_next() {
         ended??;
     }
@@ -118,16 +147,42 @@ pub async fn run(watchers: usize, stalled: usize, rate: u32, seconds: u64) -> an
     ensure!(raw.is_open(), "the connection that never reads was closed");
     let at = |quantile| Duration::from_micros(latencies.lock().value_at_quantile(quantile));
     figures.latency = (at(0.5), at(0.99));
-    (figures.grown_mib, figures.grown_late_mib) = (most - before, most - half);
+    (figures.grown_mib, figures.late_mib_per_min) = (most - before, slope(&late));
     // Whoever had the watch and never asked is told everything when it does: nothing was dropped.
-    if let Some(mut late) = unread.pop() {
-        let mut seen = 0;
-        while seen < figures.writes {
-            seen += late.next().await.context("a watch ended")??.events.len() as u64;
-        }
-        ensure!(seen == figures.writes, "{seen} events of {}", figures.writes);
+    let there = writer.range(KeyRange::prefix(PREFIX)).await?.entries;
+    let last = there.iter().map(|entry| entry.mod_revision).max().context("nothing was written")?;
+    for watch in unread {
+        let was_reset = within("who asks late is told", PATIENT, catch_up(watch, figures.writes, &there, last)).await?;
+        figures.late.0 += 1;
+        figures.late.1 += usize::from(was_reset);
     }
     Ok(figures)
+}
+
+fn folder_of(folder: u64) -> String {
+    format!("{PREFIX}{folder}/")
+}
+
+/// Reads a watch up to the last write: each of the writes if history reaches so far, and in any case what is there. Whether
+/// there was a reset.
+async fn catch_up(mut watch: Watch, writes: u64, there: &[Entry], last: Revision) -> anyhow::Result<bool> {
+    let (mut seen, mut was_reset, mut known) = (0, false, BTreeMap::<Key, Revision>::new());
+    let mut told = Revision::ZERO;
+    while told < last {
+        let update = watch.next().await.context("a watch ended")??;
+        was_reset |= update.kind == UpdateKind::Reset;
+        told = update.revision;
+        for event in update.events {
+            let Event::Put { entry, .. } = event else { anyhow::bail!("nothing was deleted, and a watch says so") };
+            seen += 1;
+            ensure!(known.get(&entry.key) < Some(&entry.mod_revision), "{} was told twice or out of order", entry.key);
+            known.insert(entry.key, entry.mod_revision);
+        }
+    }
+    ensure!(was_reset || seen == writes, "{seen} events of {writes}");
+    let is_told = there.iter().all(|entry| known.get(&entry.key) == Some(&entry.mod_revision));
+    ensure!(is_told && known.len() == there.len(), "who asked late knows something else than what is there");
+    Ok(was_reset)
 }
 
 async fn read(

@@ -229,5 +229,6 @@ async fn watchers_that_never_read_cost_little_and_nobody_else_anything() -> anyh
     println!("{figures:?}");
     assert!(figures.latency.1 < NEIGHBOUR, "{:?}", figures.latency);
     assert!(figures.grown_mib < GROWTH_MIB, "{} MiB", figures.grown_mib);
+    assert_eq!(figures.late, (10, 0), "those who asked late, and those of them who had fallen behind what is kept");
     Ok(())
 }
