@@ -24,8 +24,11 @@ async fn ended() -> Home {
     node.into_home()
 }
 
-/// What is below a directory, with all that a visitor could change.
-fn contents(folder: &Path) -> anyhow::Result<BTreeMap<PathBuf, (u32, u32, i64, Vec<u8>)>> {
+/// What a visitor could change about a file: owner, mode, time and bytes.
+type Traces = (u32, u32, i64, Vec<u8>);
+
+/// What is below a directory.
+fn contents(folder: &Path) -> anyhow::Result<BTreeMap<PathBuf, Traces>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder)? {
         let (path, metadata) = (entry.as_ref().map(fs::DirEntry::path).expect("it lists"), entry?.metadata()?);
