@@ -62,6 +62,9 @@ pub(crate) struct Run {
     /// The `etcd` binary to measure beside it; left out if it is not there.
     #[arg(long, default_value = "/usr/bin/etcd")]
     etcd: PathBuf,
+    /// Which Hither that is, for the page: a commit.
+    #[arg(long, default_value = "(unknown)")]
+    commit: String,
     /// The page to write.
     #[arg(long, default_value = "docs/benchmarks.md")]
     out: PathBuf,

@@ -97,7 +97,7 @@ const ROWS: &[Row] = &[
         limit: None,
     },
     Row {
-        section: "Instances, a lease of 10 s each, kept alive by one client",
+        section: "Instances, a lease of 10 s each, kept alive over ten connections",
         name: "10,000 instances",
         work: Work::Instances { instances: 10_000 },
         limit: None,
@@ -122,7 +122,7 @@ pub(crate) async fn run(run: &Run) -> anyhow::Result<()> {
     }
     let is_left_out = |name: &str| run.without.iter().any(|without| without.eq_ignore_ascii_case(name));
     systems.retain(|system| !is_left_out(system.name()));
-    let mut page = Page::new(machine::describe(), run.rounds, run.seconds);
+    let mut page = Page::new(machine::describe(run), run.rounds, run.seconds);
     let mut kept = Kept::open(&run.kept, run.seconds)?;
     let is_asked_for = |row: &&Row| {
         let is_skipped = run.skip.iter().any(|skip| row.name.contains(skip));
