@@ -21,8 +21,7 @@ pub(crate) async fn run(system: System, server: &Server, watchers: usize, puts: 
     for connection in &mut watching {
         let streams = connection.watch(same("bench/burst", watchers / CONNECTIONS)).await?;
         let watches = watchers / CONNECTIONS / streams.len();
-        for mut stream in streams {
-            let counter = tally.stream(watches);
+        for (counter, mut stream) in tally.streams(streams.len(), watches).zip(streams) {
             readers.push(tokio::spawn(async move {
                 while let Ok(events) = stream.next().await {
                     counter.add(events);

@@ -32,8 +32,8 @@ pub(crate) async fn run(
     for connection in &mut pool {
         let streams = connection.watch(same("bench/fan-out", watchers / connections)).await?;
         let watches = watchers / connections / streams.len();
-        for mut stream in streams {
-            let (counter, arrived) = (tally.stream(watches), Arc::clone(&arrived));
+        for (counter, mut stream) in tally.streams(streams.len(), watches).zip(streams) {
+            let arrived = Arc::clone(&arrived);
             tasks.push(tokio::spawn(async move {
                 while let Ok(events) = stream.next().await {
                     if counter.add(events).is_multiple_of(watchers) {

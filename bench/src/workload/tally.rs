@@ -13,27 +13,30 @@ const QUIET: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(crate) struct Tally {
     all: Arc<AtomicUsize>,
-    streams: Vec<Stream>,
+    connections: Vec<Connection>,
 }
 
-struct Stream {
-    /// Watches that it stands for.
+struct Connection {
+    /// Watches that each of its streams stands for.
     watches: usize,
-    came: Arc<AtomicUsize>,
+    /// Beside each other, so that counting costs little of what is measured.
+    came: Arc<[AtomicUsize]>,
 }
 
 /// Where one stream's reader counts.
 pub(crate) struct Counter {
     all: Arc<AtomicUsize>,
-    own: Arc<AtomicUsize>,
+    came: Arc<[AtomicUsize]>,
+    place: usize,
 }
 
 impl Tally {
-    /// For one more stream.
-    pub(crate) fn stream(&mut self, watches: usize) -> Counter {
-        let own = Arc::new(AtomicUsize::new(0));
-        self.streams.push(Stream { watches, came: Arc::clone(&own) });
-        Counter { all: Arc::clone(&self.all), own }
+    /// For so many streams of a connection, each of which stands for so many watches.
+    pub(crate) fn streams(&mut self, streams: usize, watches: usize) -> impl Iterator<Item = Counter> + use<> {
+        let came: Arc<[AtomicUsize]> = (0..streams).map(|_| AtomicUsize::new(0)).collect();
+        self.connections.push(Connection { watches, came: Arc::clone(&came) });
+        let all = Arc::clone(&self.all);
+        (0..streams).map(move |place| Counter { all: Arc::clone(&all), came: Arc::clone(&came), place })
     }
 
     /// Events that have come, on all of them.
@@ -57,10 +60,12 @@ impl Tally {
 
     fn compare(&self, changes: usize) -> Figures {
         let (mut lost, mut doubled) = (0, 0);
-        for Stream { watches, came } in &self.streams {
-            let (came, owed) = (came.load(Ordering::Relaxed), changes * watches);
-            lost += owed.saturating_sub(came);
-            doubled += came.saturating_sub(owed);
+        for Connection { watches, came } in &self.connections {
+            for came in &**came {
+                let (came, owed) = (came.load(Ordering::Relaxed), changes * watches);
+                lost += owed.saturating_sub(came);
+                doubled += came.saturating_sub(owed);
+            }
         }
         Figures::from([("lost", lost as f64), ("doubled", doubled as f64)])
     }
@@ -69,7 +74,7 @@ impl Tally {
 impl Counter {
     /// Counts these; returns how many have come on all streams.
     pub(crate) fn add(&self, events: usize) -> usize {
-        self.own.fetch_add(events, Ordering::Relaxed);
+        self.came[self.place].fetch_add(events, Ordering::Relaxed);
         self.all.fetch_add(events, Ordering::Relaxed) + events
     }
 }
@@ -81,7 +86,7 @@ mod tests {
     #[test]
     fn one_that_is_missing_is_not_made_up_for_by_one_too_many() {
         let mut tally = Tally::default();
-        let streams = [tally.stream(1), tally.stream(3)];
+        let streams: Vec<Counter> = tally.streams(1, 1).chain(tally.streams(1, 3)).collect();
         streams[0].add(4);
         assert_eq!(streams[1].add(16), 20);
         assert_eq!(tally.compare(5), Figures::from([("lost", 1.0), ("doubled", 1.0)]));
