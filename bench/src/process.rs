@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
 
 /// A running server. Dropping it kills the process and removes its files.
@@ -110,6 +110,8 @@ fn cpu(process: &str) -> anyhow::Result<Duration> {
         nanos +=
             spent.split_whitespace().next().context("the kernel keeps no account of its threads")?.parse::<u64>()?;
     }
+    // Whoever runs has run for a while: nothing at all is a kernel without that account, and no measurement.
+    ensure!(nanos > 0, "the kernel keeps no account of the threads of process {process}");
     Ok(Duration::from_nanos(nanos))
 }
 
