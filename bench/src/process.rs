@@ -19,6 +19,11 @@ pub(crate) struct Server {
     pub(crate) home: TempDir,
 }
 
+/// For so long memory does not fall any more when it is at rest.
+const REST: Duration = Duration::from_secs(2);
+/// What does not count as falling.
+const NOISE_BYTES: u64 = 64 << 10;
+
 impl Server {
     /// `hither dev` in a fresh directory, on a free port.
     pub(crate) fn hither(binary: &Path) -> anyhow::Result<Self> {
@@ -84,6 +89,20 @@ impl Server {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
         Ok(kib * 1024)
+    }
+
+    /// Resident memory in bytes once it no longer falls: what a burst has left is given back within seconds, and would else
+    /// be a part of what was there before.
+    pub(crate) async fn memory_at_rest(&self) -> anyhow::Result<u64> {
+        let (mut least, mut since) = (self.memory_bytes()?, Instant::now());
+        while since.elapsed() < REST {
+            tokio::time::sleep(REST / 8).await;
+            let now = self.memory_bytes()?;
+            if now + NOISE_BYTES < least {
+                (least, since) = (now, Instant::now());
+            }
+        }
+        self.memory_bytes()
     }
 }
 

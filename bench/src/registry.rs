@@ -35,14 +35,14 @@ pub(crate) async fn run(hither: &Path, instances: usize, clients: usize) -> anyh
     let view_of_10000_ms = view(hither, 10_000).await?;
 
     let server = Server::hither(hither)?;
-    let before = server.memory_bytes()?;
+    let before = server.memory_at_rest().await?;
     let start = Instant::now();
     let fleet = register(&server, instances, clients).await?;
     let registrations_per_s = instances as f64 / start.elapsed().as_secs_f64();
     let document_bytes = fleet.document_bytes as f64 / instances as f64;
     // What was written behind is on disk by then, and connections are quiet.
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let memory = server.memory_bytes()?.saturating_sub(before) as f64 / instances as f64;
+    let memory = server.memory_at_rest().await?.saturating_sub(before) as f64 / instances as f64;
     let cpu = server.cpu()?;
     tokio::time::sleep(IDLE).await;
     let idle = (server.cpu()? - cpu).as_secs_f64() / IDLE.as_secs_f64();

@@ -44,7 +44,6 @@ pub(crate) fn log_format(global: &Global) -> Option<String> {
 
 /// Runs the server until it is asked to stop or cannot go on.
 pub(crate) fn run(plan: Plan) -> Result<(), Failure> {
-    hither_server::memory::bound();
     let config = load(&plan)?;
     abort_if_the_engine_panics();
     hither_server::raft::prepare();

@@ -10,7 +10,6 @@ pub mod engine;
 pub mod identity;
 mod leader;
 pub mod machine;
-pub mod memory;
 pub mod node;
 mod persister;
 mod quic;

@@ -18,7 +18,6 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::engine::{Failing, Stats};
 use crate::machine::{Block, Standing};
-use crate::memory;
 use crate::raft::Runtime;
 use crate::raft::record::{self, Record};
 use crate::raft::{LogId, StoredMembership};
@@ -329,7 +328,6 @@ impl<R: Runtime, D: StateDevice> Writer<R, D> {
             self.owes_memory = false;
             // It is empty, since nothing is unwritten, but for the room that it keeps between two writes.
             self.rows = Rows::default();
-            memory::give_back();
         }
         Ok(())
     }

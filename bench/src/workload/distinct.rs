@@ -33,7 +33,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<Figures> {
     let mut pool = Connection::pool(system, server, connections).await?;
     let writer = Connection::open(system, server).await?;
-    let memory_before = server.memory_bytes()?;
+    let memory_before = server.memory_at_rest().await?;
     let start = Instant::now();
     // When each key was last written, and how long its event took.
     let written: Arc<Vec<AtomicU64>> = Arc::new((0..watchers).map(|_| AtomicU64::new(0)).collect());
@@ -53,7 +53,7 @@ pub(crate) async fn run(
         }
     }
     let opened = start.elapsed();
-    let memory = server.memory_bytes()?.saturating_sub(memory_before);
+    let memory = server.memory_at_rest().await?.saturating_sub(memory_before);
 
     let puts = ROUNDS * watchers;
     let next = Arc::new(AtomicUsize::new(0));

@@ -24,7 +24,7 @@ pub(crate) async fn run(
     let mut writer = Connection::open(system, server).await?;
     let value = vec![b'v'; VALUE_BYTES];
     writer.put("bench/fan-out", &value).await?;
-    let memory_before = server.memory_bytes()?;
+    let memory_before = server.memory_at_rest().await?;
     let opening = Instant::now();
     let mut tally = Tally::default();
     let arrived = Arc::new(Notify::new());
@@ -44,7 +44,7 @@ pub(crate) async fn run(
         }
     }
     let opened = opening.elapsed();
-    let memory = server.memory_bytes()?.saturating_sub(memory_before);
+    let memory = server.memory_at_rest().await?.saturating_sub(memory_before);
 
     let mut to_all = Vec::new();
     let (mut deliveries, mut took) = (0, Duration::ZERO);

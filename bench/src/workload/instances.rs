@@ -16,7 +16,7 @@ const IDLE: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(system: System, server: &Server, instances: usize) -> anyhow::Result<Figures> {
     let mut witness = Connection::open(system, server).await?;
-    let memory_before = server.memory_bytes()?;
+    let memory_before = server.memory_at_rest().await?;
     let mut holder = Command::new(std::env::current_exe()?)
         .arg("hold")
         .args([system.name(), &server.address])
@@ -33,7 +33,7 @@ pub(crate) async fn run(system: System, server: &Server, instances: usize) -> an
     let (cpu, begin) = (server.cpu()?, Instant::now());
     tokio::time::sleep(IDLE).await;
     let idle = (server.cpu()? - cpu).as_secs_f64() / begin.elapsed().as_secs_f64();
-    let memory = server.memory_bytes()?.saturating_sub(memory_before);
+    let memory = server.memory_at_rest().await?.saturating_sub(memory_before);
     anyhow::ensure!(witness.list(PREFIX).await? == instances, "leases ended although they were kept alive");
 
     holder.kill()?;

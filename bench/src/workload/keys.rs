@@ -12,7 +12,7 @@ const IN_FLIGHT: usize = 256;
 
 pub(crate) async fn run(system: System, server: &Server, keys: usize, seconds: f64) -> anyhow::Result<Figures> {
     let connection = Connection::open(system, server).await?;
-    let memory = server.memory_bytes()?;
+    let memory = server.memory_at_rest().await?;
     let cpu = server.cpu()?;
     let start = Instant::now();
     let mut writers = JoinSet::new();
@@ -31,7 +31,7 @@ pub(crate) async fn run(system: System, server: &Server, keys: usize, seconds: f
     }
     let took = start.elapsed();
     let cpu = server.cpu()? - cpu;
-    let memory = server.memory_bytes()?.saturating_sub(memory);
+    let memory = server.memory_at_rest().await?.saturating_sub(memory);
     let mut figures = event::run(system, server, seconds).await?;
     figures.extend([
         ("operations/s", keys as f64 / took.as_secs_f64()),

@@ -10,7 +10,7 @@ use crate::target::{Connection, System};
 
 pub(crate) async fn run(system: System, server: &Server, keys: usize) -> anyhow::Result<Figures> {
     let connection = Connection::open(system, server).await?;
-    let before = server.memory_bytes()?;
+    let before = server.memory_at_rest().await?;
     let mut writers = JoinSet::new();
     for writer in 0..256 {
         let mut connection = connection.clone();
@@ -25,7 +25,7 @@ pub(crate) async fn run(system: System, server: &Server, keys: usize) -> anyhow:
     while let Some(writer) = writers.join_next().await {
         writer??;
     }
-    let memory = server.memory_bytes()?.saturating_sub(before);
+    let memory = server.memory_at_rest().await?.saturating_sub(before);
     let mut connection = connection;
     let mut times = Vec::new();
     for _ in 0..5 {
