@@ -7,22 +7,51 @@ use crate::process::Server;
 use crate::report::{Page, Section};
 use crate::target::System;
 use crate::workload::closed_loop::{self, Op};
-use crate::workload::{Figures, burst, distinct, event, fan_out, idle, instances, keys, list, start};
+use crate::workload::{Figures, applied, burst, distinct, event, fan_out, idle, instances, keys, list, start};
 use crate::{Run, limits, machine};
 
 /// A workload: how to run it on a fresh server.
 #[derive(Clone, Copy)]
 enum Work {
-    Loop { op: Op, in_flight: usize, connections: usize },
+    Loop {
+        op: Op,
+        in_flight: usize,
+        connections: usize,
+    },
     Event,
-    FanOut { watchers: usize, connections: usize },
-    Distinct { watchers: usize, connections: usize },
-    Burst { watchers: usize, puts: usize },
-    Instances { instances: usize },
-    Idle { watchers: usize },
-    Keys { keys: usize },
-    List { keys: usize },
+    /// Of Hither alone: no other system tells when it applied what.
+    Applied,
+    FanOut {
+        watchers: usize,
+        connections: usize,
+    },
+    Distinct {
+        watchers: usize,
+        connections: usize,
+    },
+    Burst {
+        watchers: usize,
+        puts: usize,
+    },
+    Instances {
+        instances: usize,
+    },
+    Idle {
+        watchers: usize,
+    },
+    Keys {
+        keys: usize,
+    },
+    List {
+        keys: usize,
+    },
     Start,
+}
+
+impl Work {
+    fn is_for(self, system: System) -> bool {
+        system == System::Hither || !matches!(self, Self::Applied)
+    }
 }
 
 /// What the machine allows for the same.
@@ -79,6 +108,12 @@ const ROWS: &[Row] = &[
     closed(GET, "get, 256 in flight, 1 connection", Op::Get, 256, 1),
     closed(GET, "get, 256 in flight, 8 connections", Op::Get, 256, 8),
     Row { section: WATCH, name: "put to event, 200 puts/s", work: Work::Event, limit: None },
+    Row {
+        section: "Watch: from apply at the server to the callback",
+        name: "apply to event, 200 puts/s",
+        work: Work::Applied,
+        limit: None,
+    },
     fan_out("fan-out, 1 watcher", 1),
     fan_out("fan-out, 100 watchers", 100),
     fan_out("fan-out, 1,000 watchers", 1_000),
@@ -131,7 +166,7 @@ pub(crate) async fn run(run: &Run) -> anyhow::Result<()> {
     for row in ROWS.iter().filter(is_asked_for) {
         let mut section = Section::new(row.section, row.name);
         for round in 1..=run.rounds {
-            for &system in &systems {
+            for &system in systems.iter().filter(|system| row.work.is_for(**system)) {
                 let measure = async || turn(run, system, row.work).await;
                 let figures = kept.or_measure(row.name, system.name(), round, measure).await;
                 let figures = figures
@@ -157,12 +192,16 @@ pub(crate) async fn run(run: &Run) -> anyhow::Result<()> {
 
 /// One workload on one fresh server.
 async fn turn(run: &Run, system: System, work: Work) -> anyhow::Result<Figures> {
-    let server = system.start(run)?;
+    let server = match work {
+        Work::Applied => Server::hither_logging(&run.hither, applied::FILTER)?,
+        _ => system.start(run)?,
+    };
     match work {
         Work::Loop { op, in_flight, connections } => {
             closed_loop::run(system, &server, op, in_flight, connections, run.seconds).await
         }
         Work::Event => event::run(system, &server, run.seconds).await,
+        Work::Applied => applied::run(&server, run.seconds).await,
         Work::FanOut { watchers, connections } => fan_out::run(system, &server, watchers, connections).await,
         Work::Distinct { watchers, connections } => distinct::run(system, &server, watchers, connections).await,
         Work::Idle { watchers } => idle::run(system, &server, watchers, run.seconds).await,

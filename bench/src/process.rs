@@ -19,6 +19,8 @@ pub(crate) struct Server {
     pub(crate) home: TempDir,
 }
 
+/// In a server's home.
+const LOG: &str = "log";
 /// For so long memory does not fall any more when it is at rest.
 const REST: Duration = Duration::from_secs(2);
 /// What does not count as falling.
@@ -27,16 +29,33 @@ const NOISE_BYTES: u64 = 64 << 10;
 impl Server {
     /// `hither dev` in a fresh directory, on a free port.
     pub(crate) fn hither(binary: &Path) -> anyhow::Result<Self> {
+        Self::start_hither(binary, tempfile::tempdir_in(".")?, &[], Stdio::null())
+    }
+
+    /// One that also logs what `filter` lets through, as JSON, into the file [`Self::log`].
+    pub(crate) fn hither_logging(binary: &Path, filter: &str) -> anyhow::Result<Self> {
         let home = tempfile::tempdir_in(".")?;
+        let log = std::fs::File::create(home.path().join(LOG))?;
+        Self::start_hither(binary, home, &["--log-format", "json", "--log-level", filter], log.into())
+    }
+
+    /// What it logged.
+    pub(crate) fn log(&self) -> std::io::Result<String> {
+        std::fs::read_to_string(self.home.path().join(LOG))
+    }
+
+    fn start_hither(binary: &Path, home: TempDir, more: &[&str], log: Stdio) -> anyhow::Result<Self> {
         let started = Instant::now();
         let mut child = Command::new(binary)
-            .args(["dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data"])
+            .args(["dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .args(more)
+            .arg("--data")
             .arg(home.path().join("data"))
             .env("XDG_CONFIG_HOME", home.path().join("config"))
             .env_remove("HITHER_URL")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .with_context(|| format!("cannot start {}", binary.display()))?;
         let line = first_line(&mut child)?;

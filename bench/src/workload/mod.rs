@@ -1,5 +1,6 @@
 //! What is measured.
 
+pub(crate) mod applied;
 pub(crate) mod burst;
 pub(crate) mod closed_loop;
 pub(crate) mod distinct;

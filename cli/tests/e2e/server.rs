@@ -133,3 +133,16 @@ fn bench_measures_and_cleans_up() {
     }
     assert_eq!(home.ok(&["kv", "ls", "--count"]), "0\n");
 }
+
+/// A build could lose the settings without any other sign: jemalloc goes on without those it does not find.
+#[test]
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+fn the_allocator_has_its_settings() {
+    let home = Home::new();
+    let told = home.command(&["--version"]).env("MALLOC_CONF", "stats_print:true").output().unwrap();
+    let told = String::from_utf8(told.stderr).unwrap();
+    for setting in ["opt.narenas: 4", "opt.tcache_max: 4096", "opt.dirty_decay_ms: 1000", "opt.background_thread: true"]
+    {
+        assert!(told.contains(setting), "{setting} is not in {told}");
+    }
+}
