@@ -57,8 +57,15 @@ impl Work {
 /// What the machine allows for the same.
 #[derive(Clone, Copy)]
 enum Limit {
-    Echo { in_flight: usize },
-    Push { streams: usize, connections: usize },
+    Echo {
+        in_flight: usize,
+    },
+    Push {
+        streams: usize,
+        connections: usize,
+    },
+    /// With the sync of a put.
+    Relay,
 }
 
 struct Row {
@@ -107,7 +114,7 @@ const ROWS: &[Row] = &[
     closed(GET, "get, 64 in flight, 8 connections", Op::Get, 64, 8),
     closed(GET, "get, 256 in flight, 1 connection", Op::Get, 256, 1),
     closed(GET, "get, 256 in flight, 8 connections", Op::Get, 256, 8),
-    Row { section: WATCH, name: "put to event, 200 puts/s", work: Work::Event, limit: None },
+    Row { section: WATCH, name: "put to event, 200 puts/s", work: Work::Event, limit: Some(Limit::Relay) },
     Row {
         section: "Watch: from apply at the server to the callback",
         name: "apply to event, 200 puts/s",
@@ -218,5 +225,6 @@ async fn limit_turn(run: &Run, limit: Limit) -> anyhow::Result<Figures> {
     match limit {
         Limit::Echo { in_flight } => limits::echo_loop(&server, in_flight, run.seconds).await,
         Limit::Push { streams, connections } => limits::push_rounds(&server, streams, connections).await,
+        Limit::Relay => limits::relay_paced(&server, event::PUTS_PER_SECOND, run.seconds).await,
     }
 }

@@ -63,8 +63,9 @@ impl Page {
              run has a fresh server on an empty directory; the systems take turns; each figure is the median of {} \
              runs of {} s. Both systems acknowledge a put after fdatasync. Hither speaks QUIC with TLS and mutual \
              authentication, etcd plain HTTP/2. \"bare QUIC\" is no store at all: an echo of 300-byte messages over \
-             one stream, or 300-byte messages pushed to raw streams: what the machine allows. Compare within one table \
-             only.\n",
+             one stream, 300-byte messages pushed to raw streams, or, beside put to event, one that is written to a \
+             file and synced before it goes on to another connection: what the machine allows. Compare within one \
+             table only.\n",
             self.machine, self.rounds, self.seconds
         );
         let medians = self

@@ -19,6 +19,7 @@ use self::frame::{HEADER_BYTES, Header, State};
 use self::index::{Index, Place};
 use self::keeper::Keeper;
 use self::segment::{SEGMENT_BYTES, Segment};
+use self::tail::Tail;
 use crate::files::{sync_directory, sync_tree};
 use crate::lock::Lock;
 use crate::mark::{Durable, Mark};
@@ -30,6 +31,7 @@ mod keeper;
 mod reader;
 mod replay;
 mod segment;
+mod tail;
 
 pub use reader::FileLogReader;
 
@@ -52,8 +54,7 @@ pub struct FileLog {
     synced: u64,
     recovered: Recovered,
     segment: u64,
-    /// Where the next frame goes.
-    end: u64,
+    tail: Tail,
     /// The frame that is being made.
     frame: Vec<u8>,
     changes: Vec<Change>,
@@ -63,8 +64,6 @@ pub struct FileLog {
     state_cut: Arc<AtomicU64>,
     /// The disk has refused something. What it holds now is not known, and nothing follows.
     is_broken: bool,
-    /// The file of the segment that is written.
-    file: Arc<fs::File>,
 }
 
 /// What the log shares with its readers.
@@ -137,6 +136,8 @@ impl FileLog {
             fs::remove_file(&path).map_err(StorageError::io(&path, "remove"))?;
         }
         let segment = Segment::open(&path, number).map_err(StorageError::io(&path, "open"))?;
+        let tail = Tail::open(&segment::path(&path, number), Arc::new(segment.file), end);
+        let tail = tail.map_err(StorageError::io(&path, "read the end of"))?;
         let state = &head.state;
         let recovered = Recovered {
             vote: state.vote.clone(),
@@ -154,14 +155,13 @@ impl FileLog {
             head,
             recovered,
             segment: number,
-            end,
+            tail,
             frame: Vec::new(),
             changes: Vec::new(),
             // Segments whose purge became durable just before the crash.
             purges: true,
             state_cut,
             is_broken: false,
-            file: Arc::new(segment.file),
         };
         // What is torn stays where it is: a segment that is begun after it says that the log ends before.
         let begun = if is_torn { log.roll().and_then(|()| log.sync()) } else { Ok(()) };
@@ -211,7 +211,7 @@ impl FileLog {
     /// Writes the frame that was made, after which the log is as `state` says.
     fn commit(&mut self, state: State, sync: bool) -> io::Result<()> {
         // A frame that is larger than what a segment has left when it is half full goes beyond its end.
-        if self.end >= PREPARE_AT && self.end + self.frame.len() as u64 > SEGMENT_BYTES {
+        if self.tail.end() >= PREPARE_AT && self.tail.end() + self.frame.len() as u64 > SEGMENT_BYTES {
             let frame = mem::take(&mut self.frame);
             self.roll()?;
             self.frame = frame;
@@ -225,18 +225,16 @@ impl FileLog {
             chain: 0,
         };
         let chain = header.seal(&mut self.frame, self.head.chain).chain;
-        self.file.write_all_at(&self.frame, self.end)?;
+        let at = self.tail.append(&self.frame)?;
         if sync {
-            self.file.sync_data()?;
+            self.tail.sync()?;
         }
-        let at = self.end;
-        self.end += self.frame.len() as u64;
         self.head = Head { cycle, chain, state };
         self.update_index(at);
         if sync {
             self.note_synced()?;
         }
-        if self.end >= PREPARE_AT {
+        if self.tail.end() >= PREPARE_AT {
             self.keeper.prepare(self.segment + 1);
         }
         Ok(())
@@ -261,7 +259,7 @@ impl FileLog {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_data()?;
+        self.tail.sync()?;
         self.note_synced()
     }
 
@@ -288,10 +286,11 @@ impl FileLog {
         let Segment { number, file } = self.keeper.take(self.segment + 1)?;
         let mut frame = Vec::new();
         let chain = state_frame(&mut frame, &self.head, self.synced, number);
-        file.write_all_at(&frame, 0)?;
-        self.file = Arc::new(file);
-        self.shared.index().open(number, self.file.clone());
-        (self.segment, self.end) = (number, frame.len() as u64);
+        let file = Arc::new(file);
+        self.tail = Tail::open(&segment::path(&self.shared.path, number), file.clone(), 0)?;
+        self.tail.append(&frame)?;
+        self.shared.index().open(number, file);
+        self.segment = number;
         self.head.cycle += 1;
         self.head.chain = chain;
         Ok(())

@@ -7,7 +7,7 @@ use crate::latency::Latencies;
 use crate::process::Server;
 use crate::target::{Connection, System};
 
-pub(super) const PUTS_PER_SECOND: f64 = 200.0;
+pub(crate) const PUTS_PER_SECOND: f64 = 200.0;
 
 pub(crate) async fn run(system: System, server: &Server, seconds: f64) -> anyhow::Result<Figures> {
     let mut watching = Connection::open(system, server).await?;
