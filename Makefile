@@ -36,4 +36,4 @@ packages:
 
 install:
 	@scripts/setup
-	cargo install --locked --path cli
+	cargo install --locked --profile dist --path cli

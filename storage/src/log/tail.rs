@@ -174,7 +174,10 @@ mod tests {
         for end in [0, 1, 4095, 4096, 9000] {
             for pieces in [&[1, 1, 1][..], &[4096, 1], &[4095, 1, 4096], &[100, 12_288, 3996, 5], &[20_000, 20_000]] {
                 let (direct, tail) = appended(end, pieces, true);
-                assert!(tail.direct.is_some(), "the file system of the sources allows no direct writes: nothing is tested");
+                assert!(
+                    tail.direct.is_some(),
+                    "the file system of the sources allows no direct writes: nothing is tested"
+                );
                 assert!(direct == appended(end, pieces, false).0, "from {end} on in pieces of {pieces:?}");
             }
         }
