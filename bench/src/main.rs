@@ -91,6 +91,9 @@ pub(crate) struct Run {
     /// Only workloads whose name contains this; the tables go to standard output.
     #[arg(long)]
     only: Option<String>,
+    /// Ask each server to end instead of killing it: one that counts what it runs writes its counts then.
+    #[arg(long)]
+    end_gently: bool,
 }
 
 fn main() -> anyhow::Result<()> {

@@ -199,10 +199,11 @@ pub(crate) async fn run(run: &Run) -> anyhow::Result<()> {
 
 /// One workload on one fresh server.
 async fn turn(run: &Run, system: System, work: Work) -> anyhow::Result<Figures> {
-    let server = match work {
+    let mut server = match work {
         Work::Applied => Server::hither_logging(&run.hither, applied::FILTER)?,
         _ => system.start(run)?,
     };
+    server.ends_gently = run.end_gently;
     match work {
         Work::Loop { op, in_flight, connections } => {
             closed_loop::run(system, &server, op, in_flight, connections, run.seconds).await

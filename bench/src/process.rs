@@ -6,9 +6,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
-/// A running server. Dropping it kills the process and removes its files.
+/// A running server. Dropping it ends the process and removes its files.
 pub(crate) struct Server {
     child: Child,
     /// Where its clients connect.
@@ -17,8 +18,12 @@ pub(crate) struct Server {
     pub(crate) started: Instant,
     /// Its files, and the configuration directory of its clients.
     pub(crate) home: TempDir,
+    /// Whether it is asked to end and waited for, instead of killed.
+    pub(crate) ends_gently: bool,
 }
 
+/// So long it may take to end when it is asked to.
+const END: Duration = Duration::from_secs(30);
 /// In a server's home.
 const LOG: &str = "log";
 /// For so long memory does not fall any more when it is at rest.
@@ -61,7 +66,7 @@ impl Server {
         let line = first_line(&mut child)?;
         let address = line.split_whitespace().find_map(|word| word.strip_prefix("client=hither://"));
         let Some(address) = address else { bail!("`hither dev` did not say where it listens: {line}") };
-        Ok(Self { child, address: address.to_owned(), started, home })
+        Ok(Self { child, address: address.to_owned(), started, home, ends_gently: false })
     }
 
     /// etcd with its defaults (fdatasync before the acknowledgement) in a fresh directory, on free ports.
@@ -81,7 +86,7 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .with_context(|| format!("cannot start {}", binary.display()))?;
-        Ok(Self { child, address: client, started, home })
+        Ok(Self { child, address: client, started, home, ends_gently: false })
     }
 
     /// This program as the bare QUIC server.
@@ -94,7 +99,7 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()?;
         let address = first_line(&mut child)?;
-        Ok(Self { child, address, started, home })
+        Ok(Self { child, address, started, home, ends_gently: false })
     }
 
     /// CPU time that the process has used.
@@ -123,10 +128,22 @@ impl Server {
         }
         self.memory_bytes()
     }
+
+    /// Asks it to end, and waits until it has or its time is up.
+    fn end(&mut self) {
+        let asked = rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), Signal::TERM);
+        let since = Instant::now();
+        while asked.is_ok() && since.elapsed() < END && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if self.ends_gently {
+            self.end();
+        }
         // Already gone is as good as killed.
         let _ = self.child.kill();
         let _ = self.child.wait();
