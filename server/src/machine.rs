@@ -35,6 +35,7 @@ pub struct Machine {
     pub hub: Mutex<WatchHub>,
     pub(crate) leases: Leases,
     standing: Mutex<Standing>,
+    ahead: Mutex<Option<Ahead>>,
     waiters: Mutex<Waiters>,
     wake: RwLock<Option<Wake>>,
     clock: Clock,
@@ -59,6 +60,14 @@ pub(crate) struct Block {
     pub(crate) bytes: u64,
 }
 
+/// An entry that was applied before raft asked for it, and what came of it.
+#[derive(Debug)]
+pub(crate) struct Ahead {
+    pub(crate) id: LogId,
+    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) block: Option<Block>,
+}
+
 #[derive(Default)]
 struct Waiters {
     applied: BTreeMap<(u64, u64), oneshot::Sender<()>>,
@@ -74,6 +83,7 @@ impl Machine {
             hub: Mutex::new(hub),
             leases: Leases::default(),
             standing: Mutex::new(standing),
+            ahead: Mutex::default(),
             waiters: Mutex::default(),
             wake: RwLock::new(None),
             clock,
@@ -141,6 +151,26 @@ impl Machine {
             .map(|entry| if let Payload::Normal(of) = &entry.payload { of.encoded().len() as u64 } else { 0 });
         let block = meta.map(|meta| Block { deltas, meta, standing: self.standing(), bytes: bytes.sum() });
         Ok((outcomes, block))
+    }
+
+    /// Applies an entry that is committed although raft has yet to find out, if it is the next one. What came of it is kept
+    /// until raft asks.
+    ///
+    /// # Errors
+    /// It does not decode.
+    pub(crate) fn apply_ahead(&self, entry: &Entry) -> io::Result<()> {
+        let applied = self.standing.lock().applied;
+        if applied.is_some_and(|applied| applied.index + 1 == entry.log_id.index) {
+            let (mut outcomes, block) = self.apply(std::slice::from_ref(entry))?;
+            let outcomes = outcomes.pop().unwrap_or_default();
+            *self.ahead.lock() = Some(Ahead { id: entry.log_id, outcomes, block });
+        }
+        Ok(())
+    }
+
+    /// What came of an entry that was applied ahead.
+    pub(crate) fn take_ahead(&self, id: LogId) -> Option<Ahead> {
+        self.ahead.lock().take_if(|ahead| ahead.id == id)
     }
 
     /// Puts a state that came from another node in place of this one.

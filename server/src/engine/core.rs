@@ -96,6 +96,7 @@ async fn open<R: Runtime, L: LogDevice, S: StateDevice>(
         let hub = WatchHub::new(config.hub.clone(), &loaded, history, clock.now());
         let machine = Arc::new(Machine::new(loaded, hub, standing.clone(), clock.clone(), stats.clone()));
         let applier = Applier::new(machine.clone(), persister.clone(), standing.clone(), failing.clone());
+        log.lead_into(machine.clone());
         let settings = Arc::new(raft::config(config.profile));
         let raft = Raft::<R>::new(node.0, settings, Peers(links), log.clone(), applier).await;
         Ok((machine, raft.map_err(|fatal| StartError::Raft(fatal.to_string()))?))

@@ -87,15 +87,18 @@ impl<R: Runtime> RaftStateMachine<TypeConfig<R>> for Applier {
             entries.push(entry);
             responders.push(responder);
         }
-        let (outcomes, block) = self.machine.apply(&entries).inspect_err(|error| {
+        let ahead = entries.first().and_then(|entry| self.machine.take_ahead(entry.log_id));
+        let rest = &entries[usize::from(ahead.is_some())..];
+        let (outcomes, block) = self.machine.apply(rest).inspect_err(|error| {
             self.failing.fail(format!("the log cannot be applied: {error}"));
         })?;
-        for (outcomes, responder) in outcomes.into_iter().zip(responders) {
+        let (first, first_block) = ahead.map(|ahead| (ahead.outcomes, ahead.block)).unzip();
+        for (outcomes, responder) in first.into_iter().chain(outcomes).zip(responders) {
             if let Some(responder) = responder {
                 responder.send(outcomes);
             }
         }
-        if let Some(block) = block {
+        for block in [first_block.flatten(), block].into_iter().flatten() {
             self.persister.push(block);
         }
         Ok(())
@@ -139,5 +142,74 @@ impl<R: Runtime> RaftSnapshotBuilder<TypeConfig<R>> for Applier {
         let standing = self.persister.flush().await?;
         *self.durable.lock() = Some(standing.clone());
         Ok(self.snapshot(&standing))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use hither_protocol::{Namespace, Revision, UnixMillis};
+    use hither_state::device::MemoryState;
+    use hither_state::watch::{HubConfig, WatchHub};
+    use hither_state::{Action, Command};
+
+    use super::*;
+    use crate::engine::{Clock, Stats};
+    use crate::persister::{self, Stored};
+    use crate::raft::Tokio;
+    use crate::raft::types::{Commands, Entry, Payload};
+
+    fn put(index: u64, key: &str) -> Entry {
+        let put = hither_protocol::message::Put { key: key.into(), value: "v".into(), lease: None, previous: false };
+        let command = Command {
+            namespace: Namespace::default(),
+            principal: "tester".into(),
+            retry: None,
+            at: UnixMillis(1),
+            action: Action::Put(put),
+        };
+        let log_id = LogId { leader_id: LeaderId { term: 1, node_id: 1 }, index };
+        Entry { log_id, payload: Payload::Normal(Commands::proposed(vec![command])) }
+    }
+
+    async fn apply(applier: &mut Applier, entries: &[Entry]) {
+        let asked = entries.iter().map(|entry| Ok((entry.clone(), None)));
+        let applied = RaftStateMachine::<TypeConfig<Tokio>>::apply(applier, stream::iter(asked)).await;
+        applied.expect("decodes");
+    }
+
+    #[tokio::test]
+    async fn what_is_applied_ahead_of_raft_is_applied_once_and_only_in_its_turn() {
+        let (stats, failing, clock) = (Arc::new(Stats::default()), Failing::default(), Clock::of::<Tokio>());
+        let device = MemoryState::default();
+        let Stored { state, history, standing } = persister::load(&device).expect("is empty");
+        let hub = WatchHub::new(HubConfig::default(), &state, history, clock.now());
+        let pause = std::time::Duration::from_secs(100);
+        let persister =
+            Persister::start::<Tokio, _>(device.clone(), standing.clone(), pause, stats.clone(), failing.clone());
+        let machine = Arc::new(Machine::new(state, hub, standing.clone(), clock, stats));
+        let mut applier = Applier::new(machine.clone(), persister.expect("starts"), standing, failing);
+        let versions = |keys: &[&str]| {
+            let state = machine.state.read();
+            let get = |key: &&str| state.get(&Namespace::default(), key.as_bytes()).map(|entry| entry.version.0);
+            keys.iter().map(get).collect::<Vec<_>>()
+        };
+
+        machine.apply_ahead(&put(0, "a")).expect("decodes");
+        assert_eq!(versions(&["a"]), [None], "a log that has nothing applied begins with its members");
+        apply(&mut applier, &[put(0, "a")]).await;
+        machine.apply_ahead(&put(2, "c")).expect("decodes");
+        assert_eq!(versions(&["a", "b", "c"]), [Some(1), None, None], "the one before it is not applied");
+
+        machine.apply_ahead(&put(1, "b")).expect("decodes");
+        assert_eq!(versions(&["a", "b"]), [Some(1), Some(1)]);
+        apply(&mut applier, &[put(1, "b"), put(2, "c")]).await;
+        assert_eq!(versions(&["a", "b", "c"]), [Some(1), Some(1), Some(1)]);
+        assert_eq!((machine.fingerprint().0, machine.fingerprint().1), (2, Revision(3)));
+
+        let written = applier.persister.flush().await.expect("is written");
+        assert_eq!(written.applied.map(|applied| applied.index), Some(2));
+        let stored = persister::load(&device).expect("is whole").state;
+        assert_eq!(stored.hash(), machine.state.read().hash(), "what was applied ahead is on disk as well");
     }
 }

@@ -11,7 +11,7 @@ use hither_state::watch::{ConnectionId, Frames, SubscriberId, WatchSpec};
 use parking_lot::Mutex;
 
 use super::disks::Disks;
-use super::{config, put, until};
+use super::{config, entry, put, until};
 
 const CONNECTION: ConnectionId = ConnectionId(5);
 
@@ -86,4 +86,34 @@ async fn who_watches_is_woken_when_there_is_something() {
     until("the wake", || woken.lock().contains(&CONNECTION)).await;
     assert_eq!(events(&engine, watch), [stamp.revision]);
     engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn of_what_watchers_are_told_nothing_is_lost_by_a_crash_at_that_moment() {
+    let disks = Disks::default();
+    let engine = disks.start(config()).await;
+    let left = Arc::new(Mutex::new(Vec::new()));
+    engine.on_wake({
+        let left = left.clone();
+        Arc::new(move |_: &[ConnectionId]| left.lock().push(disks.after_crash()))
+    });
+    let watch = subscribe(&engine, Start::Now);
+    let mut revisions = Vec::new();
+    // One at a time: nothing else is under way when it is written.
+    for number in 0..5 {
+        let (stamp, _) = engine.propose(put(&format!("k{number}"), "v")).await.expect("is put");
+        revisions.push(stamp.revision);
+        assert_eq!(events(&engine, watch), [stamp.revision]);
+        // As a connection does that was woken: from now on it is woken again.
+        engine.machine().hub.lock().poll_ready(CONNECTION, &mut Vec::new());
+    }
+    engine.shutdown().await;
+    let left = std::mem::take(&mut *left.lock());
+    assert_eq!(left.len(), revisions.len());
+    for (number, disks) in left.into_iter().enumerate() {
+        let engine = disks.start(config()).await;
+        let found = entry(&engine, &format!("k{number}")).map(|entry| (entry.mod_revision, entry.version.0));
+        assert_eq!(found, Some((revisions[number], 1)), "{number}");
+        engine.shutdown().await;
+    }
 }
