@@ -1,8 +1,8 @@
 //! The replicated state in memory, with everybody who is told of its changes.
 //!
-//! One writer, the applier; it locks the state for a batch of entries and publishes what they changed before it lets go,
+//! One writer, raft's thread; it locks the state for a batch of entries and publishes what they changed before it lets go,
 //! so that whoever locks the state sees no half of a batch, and a watch opened under the lock misses nothing. Answers go
-//! out after that. Locks are taken in this order: state, hub, lessor.
+//! out after that. Locks are taken in this order: ahead, state, hub, lessor.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -110,8 +110,12 @@ impl Machine {
     /// Applies a run of entries; returns the outcomes of each, and what is to be written.
     ///
     /// # Errors
-    /// An entry does not decode: this replica is broken.
+    /// An entry does not decode, or is applied already: this replica is broken.
     pub(crate) fn apply(&self, entries: &[Entry]) -> io::Result<(Vec<Vec<Outcome>>, Option<Block>)> {
+        let applied = self.standing.lock().applied.map(|applied| applied.index);
+        if let Some(first) = entries.first().map(|entry| entry.log_id.index).filter(|&first| applied >= Some(first)) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("entry {first} is applied already")));
+        }
         let commands = entries.iter().map(commands_of).collect::<io::Result<Vec<_>>>()?;
         let mut outcomes = Vec::with_capacity(entries.len());
         let mut deltas = Vec::with_capacity(commands.iter().map(Vec::len).sum());
@@ -153,17 +157,20 @@ impl Machine {
         Ok((outcomes, block))
     }
 
-    /// Applies an entry that is committed although raft has yet to find out, if it is the next one. What came of it is kept
-    /// until raft asks.
+    /// Applies an entry that is committed although raft has yet to find out, if it is the next one and raft has asked for all
+    /// before it. What came of it is kept until raft asks.
     ///
     /// # Errors
     /// It does not decode.
     pub(crate) fn apply_ahead(&self, entry: &Entry) -> io::Result<()> {
+        let mut ahead = self.ahead.lock();
+        // One at a time, or what came of the first would be lost and raft would apply it again.
         let applied = self.standing.lock().applied;
-        if applied.is_some_and(|applied| applied.index + 1 == entry.log_id.index) {
+        if ahead.is_none() && applied.is_some_and(|applied| applied.index + 1 == entry.log_id.index) {
             let (mut outcomes, block) = self.apply(std::slice::from_ref(entry))?;
             let outcomes = outcomes.pop().unwrap_or_default();
-            *self.ahead.lock() = Some(Ahead { id: entry.log_id, outcomes, block });
+            *ahead = Some(Ahead { id: entry.log_id, outcomes, block });
+            self.stats.entries_applied_ahead.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -176,6 +183,8 @@ impl Machine {
     /// Puts a state that came from another node in place of this one.
     pub(crate) fn install(&self, state: State, history: hither_state::watch::ChangeLog, standing: Standing) {
         let mut wakes = Vec::new();
+        // What raft asks for comes after this state from now on.
+        *self.ahead.lock() = None;
         {
             let mut current = self.state.write();
             let now = self.clock.now();

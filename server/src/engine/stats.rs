@@ -28,6 +28,8 @@ pub struct EngineStats {
     pub unpersisted_bytes: u64,
     /// Commands applied since the start.
     pub commands_applied: u64,
+    /// Entries that were applied as soon as they were on disk, since no other node votes.
+    pub entries_applied_ahead: u64,
     /// Whether puts are refused for want of disk space.
     pub no_space: bool,
 }
@@ -42,6 +44,7 @@ pub(crate) struct Stats {
     pub(crate) entries_in_flight: AtomicU64,
     pub(crate) unpersisted_bytes: AtomicU64,
     pub(crate) commands_applied: AtomicU64,
+    pub(crate) entries_applied_ahead: AtomicU64,
     pub(crate) no_space: AtomicBool,
 }
 
@@ -68,6 +71,7 @@ impl Stats {
             entries_in_flight: self.entries_in_flight.load(Ordering::Relaxed),
             unpersisted_bytes: self.unpersisted_bytes.load(Ordering::Relaxed),
             commands_applied: self.commands_applied.load(Ordering::Relaxed),
+            entries_applied_ahead: self.entries_applied_ahead.load(Ordering::Relaxed),
             no_space: self.no_space.load(Ordering::Relaxed),
             ..EngineStats::default()
         }

@@ -202,10 +202,14 @@ mod tests {
         assert_eq!(versions(&["a", "b", "c"]), [Some(1), None, None], "the one before it is not applied");
 
         machine.apply_ahead(&put(1, "b")).expect("decodes");
-        assert_eq!(versions(&["a", "b"]), [Some(1), Some(1)]);
+        machine.apply_ahead(&put(2, "c")).expect("decodes");
+        assert_eq!(versions(&["a", "b", "c"]), [Some(1), Some(1), None], "raft has yet to ask for the one before it");
         apply(&mut applier, &[put(1, "b"), put(2, "c")]).await;
         assert_eq!(versions(&["a", "b", "c"]), [Some(1), Some(1), Some(1)]);
         assert_eq!((machine.fingerprint().0, machine.fingerprint().1), (2, Revision(3)));
+
+        let error = machine.apply(&[put(2, "c")]).expect_err("is applied already");
+        assert_eq!(error.to_string(), "entry 2 is applied already");
 
         let written = applier.persister.flush().await.expect("is written");
         assert_eq!(written.applied.map(|applied| applied.index), Some(2));

@@ -182,12 +182,11 @@ impl<R: Runtime, D: LogDevice> Log<R, D> {
     }
 
     /// Applies an entry that the disk has, if that commits it: this node leads, and nobody else votes. Raft comes to the same
-    /// some fifty microseconds later, by way of three of its tasks, and watchers need not wait for that.
+    /// a little later, by way of three of its tasks, and watchers need not wait for that.
     fn apply_ahead(&self, entry: &Entry) -> io::Result<()> {
         let vote = self.ring.lock().vote;
-        let leads = vote.is_some_and(|vote| vote.committed && vote.leader_id == entry.log_id.leader_id);
         match self.machine.get() {
-            Some(machine) if leads && entry.log_id.leader_id.node_id == self.node.0 => machine.apply_ahead(entry),
+            Some(machine) if is_leaders(self.node, vote, entry) => machine.apply_ahead(entry),
             _ => Ok(()),
         }
     }
@@ -218,6 +217,12 @@ impl<R: Runtime, D: LogDevice> Log<R, D> {
         entries.extend(found.memory);
         Ok(entries)
     }
+}
+
+/// Whether `node` leads, by the vote that its log holds, and the entry is of this leadership.
+fn is_leaders(node: NodeId, vote: Option<Vote>, entry: &Entry) -> bool {
+    let leader = entry.log_id.leader_id;
+    leader.node_id == node.0 && vote.is_some_and(|vote| vote.committed && vote.leader_id == leader)
 }
 
 /// The first index of a range, and the one after its last.
@@ -339,5 +344,25 @@ impl<R: Runtime, D: LogDevice> RaftLogStorage<TypeConfig<R>> for Log<R, D> {
     async fn purge(&mut self, up_to: LogId) -> io::Result<()> {
         self.ring.lock().purge(up_to);
         self.step(Step::Purge(up_to))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::types::LeaderId;
+
+    #[test]
+    fn only_the_entries_of_a_leadership_that_lasts_are_its_own() {
+        let leader = |term, node_id| LeaderId { term, node_id };
+        let vote = |leader_id, committed| Some(Vote { leader_id, committed });
+        let entry = |leader_id| Entry { log_id: LogId { leader_id, index: 7 }, payload: Payload::Blank };
+        let is_own = |vote, of| is_leaders(NodeId(1), vote, &entry(of));
+        assert!(is_own(vote(leader(3, 1), true), leader(3, 1)));
+        assert!(!is_own(vote(leader(3, 1), false), leader(3, 1)), "it is a candidate yet");
+        assert!(!is_own(vote(leader(4, 1), true), leader(3, 1)), "the entry is of an earlier leadership");
+        assert!(!is_own(vote(leader(4, 2), true), leader(4, 2)), "another node leads");
+        assert!(!is_own(vote(leader(4, 2), false), leader(3, 1)), "another node was voted for");
+        assert!(!is_own(None, leader(3, 1)));
     }
 }

@@ -10,6 +10,7 @@ use hither_protocol::{ClusterId, Namespace, Revision};
 use hither_server::engine::{EngineConfig, StartError};
 use hither_server::raft::LogLimits;
 use hither_state::device::{LogDevice, Space, StateDevice};
+use hither_state::watch::HubConfig;
 
 use super::disks::Disks;
 use super::{config, entry, get, open_session, put, retryable, until};
@@ -109,6 +110,7 @@ async fn a_broken_log_ends_the_engine_and_acknowledges_nothing() {
     assert_eq!(refusal.applied, hither_protocol::Applied::Unknown, "{refusal:?}");
     let failure = engine.failed().await;
     assert!(failure.to_string().contains("the disk is broken"), "{failure}");
+    assert_eq!(get(&engine, "a").as_deref(), Some("1"), "what may not be on disk is told to nobody");
     let refusal = engine.propose(put("a", "3")).await.expect_err("is broken");
     assert_eq!(refusal.applied, hither_protocol::Applied::No, "{refusal:?}");
     engine.shutdown().await;
@@ -184,4 +186,38 @@ async fn what_a_burst_wrote_is_durable_soon_after_it_is_over() {
     })
     .await;
     engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_put_that_is_alone_is_applied_once_whatever_the_leader_has_to_do_meanwhile() {
+    let hub = HubConfig { history_bytes_max: 2_000, ..HubConfig::default() };
+    let busy = EngineConfig {
+        hub,
+        trim_interval: Duration::from_micros(200),
+        persist_interval: Duration::from_millis(1),
+        ..config()
+    };
+    let disks = Disks::default();
+    let engine = disks.start(busy).await;
+    let session = open_session(&engine).await;
+    for number in 1..=3_000 {
+        let (plain, token) = (put("plain", "v"), retryable(put("token", "v"), session, number));
+        for (key, command) in [("plain", plain), ("token", token)] {
+            engine.propose(command).await.expect("is put");
+            assert_eq!(entry(&engine, key).map(|entry| entry.version.0), Some(number), "{key}");
+        }
+    }
+    assert!(engine.machine().state.read().floor() > Revision(1_000), "history is trimmed beside the puts");
+    assert!(engine.stats().entries_applied_ahead > 1_000, "{:?}", engine.stats());
+    let left = disks.after_crash();
+    let (_, revision, hash) = engine.machine().fingerprint();
+    engine.shutdown().await;
+    for disks in [left, disks] {
+        // What the leader does as it begins changes neither keys nor sessions.
+        let engine = disks.start(config()).await;
+        let versions = ["plain", "token"].map(|key| entry(&engine, key).map(|entry| entry.version.0));
+        assert_eq!(versions, [Some(3_000), Some(3_000)]);
+        assert_eq!((engine.machine().fingerprint().1, engine.machine().fingerprint().2), (revision, hash));
+        engine.shutdown().await;
+    }
 }

@@ -107,6 +107,7 @@ async fn of_what_watchers_are_told_nothing_is_lost_by_a_crash_at_that_moment() {
         // As a connection does that was woken: from now on it is woken again.
         engine.machine().hub.lock().poll_ready(CONNECTION, &mut Vec::new());
     }
+    assert!(engine.stats().entries_applied_ahead >= 1, "raft was waited for");
     engine.shutdown().await;
     let left = std::mem::take(&mut *left.lock());
     assert_eq!(left.len(), revisions.len());
