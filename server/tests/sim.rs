@@ -1,4 +1,4 @@
-//! Three engines on one thread, with a clock that jumps, links that lose and delay, and disks that forget, played from a
+//! Three engines, or one, on one thread, with a clock that jumps, links that lose and delay, and disks that forget, played from a
 //! seed. A plain model judges: what was acknowledged stays, once; no read misses it; replicas are equal.
 //!
 //! `HITHER_SIM_SEED=7` plays one seed, `HITHER_SIM_SEEDS=1000` that many of them.
@@ -37,8 +37,8 @@ const CLIENTS: u64 = 4;
 const SEEDS: u64 = 4;
 
 /// Plays a seed; returns a digest of all that happened.
-fn play(seed: u64, storm: Duration) -> String {
-    eprintln!("seed {seed}: replay with HITHER_SIM_SEED={seed} cargo test -p hither-server --test sim");
+fn play(nodes: u64, seed: u64, storm: Duration) -> String {
+    eprintln!("{nodes} nodes, seed {seed}: replay with HITHER_SIM_SEED={seed} cargo test -p hither-server --test sim");
     // What the engines say, with RUST_LOG=debug; it must not be asked for in a run that counts.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
@@ -46,7 +46,7 @@ fn play(seed: u64, storm: Duration) -> String {
         .try_init();
     SimRuntime::with_seed(seed).block_on(async move {
         let model = Arc::new(Model::default());
-        let cluster = Rc::new(Cluster::start(Dice::new(seed), model.clone()).await);
+        let cluster = Rc::new(Cluster::start(nodes, Dice::new(seed), model.clone()).await);
         let clients: Vec<_> = (0..CLIENTS)
             .map(|number| client::spawn(number, Dice::new(seed ^ number << 32), cluster.handle()))
             .collect();
@@ -57,27 +57,40 @@ fn play(seed: u64, storm: Duration) -> String {
             client.await.expect("the client does not panic");
         }
         cluster.judge().await;
+        assert_eq!(model.ahead() > 0, nodes == 1, "entries are applied ahead of raft where nobody else votes");
         model.verdict()
     })
 }
 
-#[test]
-fn what_is_acknowledged_survives_crashes_and_partitions() {
+/// Plays the seeds that are asked for.
+fn play_seeds(nodes: u64) {
     let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let seeds = match (number("HITHER_SIM_SEED"), number("HITHER_SIM_SEEDS")) {
         (Some(seed), _) => seed..seed + 1,
         (None, count) => 1..count.unwrap_or(SEEDS) + 1,
     };
     for seed in seeds {
-        let verdict = play(seed, STORM);
+        let verdict = play(nodes, seed, STORM);
         eprintln!("seed {seed}: {verdict}");
     }
 }
 
 #[test]
+fn what_is_acknowledged_survives_crashes_and_partitions() {
+    play_seeds(3);
+}
+
+#[test]
+fn what_a_node_alone_acknowledges_survives_its_crashes() {
+    play_seeds(1);
+}
+
+#[test]
 fn a_seed_plays_the_same_twice() {
     let short = Duration::from_secs(2);
-    assert_eq!(play(99, short), play(99, short));
+    for nodes in [1, 3] {
+        assert_eq!(play(nodes, 99, short), play(nodes, 99, short));
+    }
 }
 
 #[test]

@@ -11,7 +11,8 @@ use super::cluster::Handle;
 use super::runtime::{Dice, Sim};
 
 pub(crate) fn spawn(number: u64, dice: Dice, cluster: Handle) -> <Sim as AsyncRuntime>::JoinHandle<()> {
-    Sim::spawn(Client { number, dice, cluster, node: NodeId(1 + number % 3) }.run())
+    let node = NodeId(1 + number % cluster.nodes);
+    Sim::spawn(Client { number, dice, cluster, node }.run())
 }
 
 struct Client {
@@ -79,7 +80,7 @@ impl Client {
                 Some(Ok(reply)) => return reply,
                 Some(Err(Refusal { leader: Some(hint), .. })) if self.dice.in_percent(80) => self.node = hint.node,
                 _ => {
-                    self.node = NodeId(1 + self.dice.below(3));
+                    self.node = NodeId(1 + self.dice.below(self.cluster.nodes));
                     let pause = self.dice.between_us(1_000, 50_000);
                     Sim::sleep(pause).await;
                 }

@@ -1,4 +1,4 @@
-//! Three nodes and what befalls them.
+//! Nodes and what befalls them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -8,6 +8,7 @@ use hither_protocol::{ClusterId, NodeId, UnixMillis};
 use hither_server::engine::{Birth, Engine, EngineConfig, Member};
 use hither_server::raft::{LogLimits, Runtime};
 use hither_state::device::{MemoryLog, MemoryState};
+use hither_state::watch::HubConfig;
 use openraft_rt::{AsyncRuntime, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -15,11 +16,10 @@ use super::model::Model;
 use super::network::{Network, Running};
 use super::runtime::{Dice, Sim};
 
-const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
-
 /// The cluster, and who may do to it as they like.
 pub(crate) struct Cluster {
     handle: Handle,
+    nodes: Vec<NodeId>,
     dice: Mutex<Dice>,
     disks: Mutex<BTreeMap<NodeId, (MemoryLog, MemoryState)>>,
 }
@@ -29,13 +29,20 @@ pub(crate) struct Cluster {
 pub(crate) struct Handle {
     pub(crate) network: Network,
     pub(crate) model: Arc<Model>,
+    /// How many nodes there are; their numbers begin with 1.
+    pub(crate) nodes: u64,
 }
 
 impl Cluster {
-    pub(crate) async fn start(mut dice: Dice, model: Arc<Model>) -> Self {
+    pub(crate) async fn start(nodes: u64, mut dice: Dice, model: Arc<Model>) -> Self {
         let network = Network::new(Dice::new(dice.roll()));
-        let cluster = Self { handle: Handle { network, model }, dice: Mutex::new(dice), disks: Mutex::default() };
-        for node in NODES {
+        let cluster = Self {
+            handle: Handle { network, model, nodes },
+            nodes: (1..=nodes).map(NodeId).collect(),
+            dice: Mutex::new(dice),
+            disks: Mutex::default(),
+        };
+        for &node in &cluster.nodes {
             cluster.start_node(node).await;
         }
         cluster
@@ -51,9 +58,11 @@ impl Cluster {
         while begun.elapsed() < duration {
             let pause = self.dice().between_us(50_000, 600_000);
             Sim::sleep(pause).await;
-            let node = NODES[self.dice().below(3) as usize];
+            let node = self.nodes[self.dice().below(self.handle.nodes) as usize];
             let kind = self.dice().below(10);
             match kind {
+                // There is nobody to cut it off from.
+                _ if self.handle.nodes == 1 => self.crash(node).await,
                 0..=3 => self.crash(node).await,
                 4..=6 => self.isolate(node),
                 7 => self.cut_one_way(node),
@@ -73,7 +82,7 @@ impl Cluster {
     pub(crate) async fn judge(&self) {
         self.settle().await;
         self.check();
-        for node in NODES {
+        for &node in &self.nodes {
             self.crash(node).await;
         }
         self.settle().await;
@@ -102,7 +111,7 @@ impl Cluster {
             let leads = nodes.iter().any(|(_, running)| running.engine.leadership().is_leader);
             let mut prints: Vec<_> = nodes.iter().map(|(_, running)| running.engine.machine().fingerprint()).collect();
             prints.dedup();
-            if leads && nodes.len() == NODES.len() && prints.len() == 1 {
+            if leads && nodes.len() == self.nodes.len() && prints.len() == 1 {
                 return;
             }
             let views: Vec<_> = nodes.iter().map(|(node, running)| (node, running.engine.leadership())).collect();
@@ -113,6 +122,8 @@ impl Cluster {
     /// Kills a node, takes what its disks had not synced, and starts it again.
     async fn crash(&self, node: NodeId) {
         let Some(running) = self.handle.network.remove(node) else { return };
+        // What it shows now is what it shows afterwards, at the same entry.
+        self.handle.model.look(node, &running.engine);
         self.handle.model.crash();
         running.crashed.cancel();
         {
@@ -130,7 +141,7 @@ impl Cluster {
 
     fn isolate(&self, node: NodeId) {
         self.handle.model.partition();
-        for other in NODES.into_iter().filter(|&other| other != node) {
+        for &other in self.nodes.iter().filter(|&&other| other != node) {
             self.handle.network.cut(node, other);
             self.handle.network.cut(other, node);
         }
@@ -138,16 +149,24 @@ impl Cluster {
 
     fn cut_one_way(&self, from: NodeId) {
         self.handle.model.partition();
-        let to = NODES[(from.0 as usize) % NODES.len()];
+        let to = self.nodes[(from.0 as usize) % self.nodes.len()];
         self.handle.network.cut(from, to);
     }
 
     async fn start_node(&self, node: NodeId) {
-        let members = NODES.into_iter().map(|node| (node, Member::default())).collect();
+        let members = self.nodes.iter().map(|&node| (node, Member::default())).collect();
+        let mut hub = HubConfig::default();
+        let mut trim_interval = Duration::from_secs(1);
+        if self.handle.nodes == 1 {
+            // So that the leader's own entries come between those of clients.
+            (hub.history_bytes_max, trim_interval) = (2 << 10, Duration::from_millis(10));
+        }
         let config = EngineConfig {
             birth: Some(Birth { cluster: ClusterId(*b"a simulated one."), members }),
             // Small, so that nodes that were away get the whole state.
             log_limits: LogLimits { grown_bytes: 8 << 10, grown_entries: 40, kept_bytes: 2 << 10, kept_entries: 10 },
+            hub,
+            trim_interval,
             patience: Duration::from_secs(1),
             wall_clock: Arc::new(|| UnixMillis(0)),
             ..EngineConfig::new(node)

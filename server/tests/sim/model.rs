@@ -26,6 +26,8 @@ struct Facts {
     reads: u64,
     crashes: u64,
     partitions: u64,
+    /// The most entries that an engine was seen to have applied before raft asked for them.
+    ahead: u64,
 }
 
 impl Model {
@@ -62,6 +64,7 @@ impl Model {
     pub(crate) fn look(&self, node: NodeId, engine: &Engine) {
         let (applied, _, hash) = engine.machine().fingerprint();
         let mut facts = self.facts.lock().expect("no panic under the lock");
+        facts.ahead = facts.ahead.max(engine.stats().entries_applied_ahead);
         match facts.hashes.entry(applied) {
             Entry::Vacant(none) => drop(none.insert(hash)),
             Entry::Occupied(other) => assert_eq!(*other.get(), hash, "node {node} drifted apart at entry {applied}"),
@@ -88,15 +91,20 @@ impl Model {
         self.stopped.load(Ordering::Relaxed)
     }
 
+    /// The most entries that an engine had applied before raft asked for them.
+    pub(crate) fn ahead(&self) -> u64 {
+        self.facts.lock().expect("no panic under the lock").ahead
+    }
+
     /// What happened, in a line.
     pub(crate) fn verdict(&self) -> String {
-        let Facts { acknowledged, newest, hashes, retries, reads, crashes, partitions } =
+        let Facts { acknowledged, newest, hashes, retries, reads, crashes, partitions, ahead } =
             &*self.facts.lock().expect("no panic under the lock");
         assert!(acknowledged.len() > 50, "only {} puts were acknowledged", acknowledged.len());
         let last = hashes.last_key_value();
         format!(
             "{} puts and {reads} reads acknowledged, {retries} retried, {crashes} crashes, {partitions} partitions, \
-             revision {newest}, hash {last:x?}",
+             up to {ahead} applied ahead, revision {newest}, hash {last:x?}",
             acknowledged.len(),
         )
     }
