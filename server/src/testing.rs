@@ -44,20 +44,26 @@ where
 {
     async fn build(&self) -> Result<(G, Log<Tokio, L>, Applier), StorageError<TypeConfig<Tokio>>> {
         let (log, device, guard) = (self.open)();
-        let (stats, failing, clock) = (Arc::new(Stats::default()), Failing::default(), Clock::of::<Tokio>());
+        let (stats, failing) = (Arc::new(Stats::default()), Failing::default());
         let read = |error: io::Error| StorageError::from_io_error(ErrorSubject::Store, ErrorVerb::Read, error);
-        let Stored { state, history, standing } = persister::load(&device).map_err(read)?;
-        let hub = WatchHub::new(HubConfig::default(), &state, history, clock.now());
-        let persister = Persister::start::<Tokio, S>(
-            device,
-            standing.clone(),
-            Duration::from_millis(50),
-            stats.clone(),
-            failing.clone(),
-        );
-        let machine = Arc::new(Machine::new(state, hub, standing.clone(), clock, stats.clone()));
-        let applier = Applier::new(machine, persister.map_err(read)?, standing, failing.clone());
+        let (_, applier, _) = applier(device, stats.clone(), failing.clone()).map_err(read)?;
         let log = Log::<Tokio, L>::open(log, NodeId(1), stats, failing).map_err(read)?;
         Ok((guard, log, applier))
     }
+}
+
+/// The state that a device holds, and what drives it and writes it.
+pub(crate) fn applier<S: StateDevice>(
+    device: S,
+    stats: Arc<Stats>,
+    failing: Failing,
+) -> io::Result<(Arc<Machine>, Applier, Persister)> {
+    let clock = Clock::of::<Tokio>();
+    let Stored { state, history, standing } = persister::load(&device)?;
+    let hub = WatchHub::new(HubConfig::default(), &state, history, clock.now());
+    let pause = Duration::from_millis(50);
+    let persister = Persister::start::<Tokio, S>(device, standing.clone(), pause, stats.clone(), failing.clone())?;
+    let machine = Arc::new(Machine::new(state, hub, standing.clone(), clock, stats));
+    let applier = Applier::new(machine.clone(), persister.clone(), standing, failing);
+    Ok((machine, applier, persister))
 }

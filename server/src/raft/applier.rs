@@ -150,12 +150,10 @@ mod tests {
     use futures_util::stream;
     use hither_protocol::{Namespace, Revision, UnixMillis};
     use hither_state::device::MemoryState;
-    use hither_state::watch::{HubConfig, WatchHub};
     use hither_state::{Action, Command};
 
     use super::*;
-    use crate::engine::{Clock, Stats};
-    use crate::persister::{self, Stored};
+    use crate::persister;
     use crate::raft::Tokio;
     use crate::raft::types::{Commands, Entry, Payload};
 
@@ -180,15 +178,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_applied_ahead_of_raft_is_applied_once_and_only_in_its_turn() {
-        let (stats, failing, clock) = (Arc::new(Stats::default()), Failing::default(), Clock::of::<Tokio>());
         let device = MemoryState::default();
-        let Stored { state, history, standing } = persister::load(&device).expect("is empty");
-        let hub = WatchHub::new(HubConfig::default(), &state, history, clock.now());
-        let pause = std::time::Duration::from_secs(100);
-        let persister =
-            Persister::start::<Tokio, _>(device.clone(), standing.clone(), pause, stats.clone(), failing.clone());
-        let machine = Arc::new(Machine::new(state, hub, standing.clone(), clock, stats));
-        let mut applier = Applier::new(machine.clone(), persister.expect("starts"), standing, failing);
+        let (machine, mut applier, persister) =
+            crate::testing::applier(device.clone(), Arc::default(), Failing::default()).expect("is empty");
         let versions = |keys: &[&str]| {
             let state = machine.state.read();
             let get = |key: &&str| state.get(&Namespace::default(), key.as_bytes()).map(|entry| entry.version.0);
@@ -211,7 +203,7 @@ mod tests {
         let error = machine.apply(&[put(2, "c")]).expect_err("is applied already");
         assert_eq!(error.to_string(), "entry 2 is applied already");
 
-        let written = applier.persister.flush().await.expect("is written");
+        let written = persister.flush().await.expect("is written");
         assert_eq!(written.applied.map(|applied| applied.index), Some(2));
         let stored = persister::load(&device).expect("is whole").state;
         assert_eq!(stored.hash(), machine.state.read().hash(), "what was applied ahead is on disk as well");
