@@ -1,5 +1,5 @@
-//! Three engines, or one, on one thread, with a clock that jumps, links that lose and delay, and disks that forget, played from a
-//! seed. A plain model judges: what was acknowledged stays, once; no read misses it; replicas are equal.
+//! Three engines, or one, on one thread, with a clock that jumps, links that lose and delay, and disks that forget, played
+//! from a seed. A plain model judges: what was acknowledged stays, once; no read misses it; replicas are equal.
 //!
 //! `HITHER_SIM_SEED=7` plays one seed, `HITHER_SIM_SEEDS=1000` that many of them.
 

@@ -19,7 +19,6 @@ use super::runtime::{Dice, Sim};
 /// The cluster, and who may do to it as they like.
 pub(crate) struct Cluster {
     handle: Handle,
-    nodes: Vec<NodeId>,
     dice: Mutex<Dice>,
     disks: Mutex<BTreeMap<NodeId, (MemoryLog, MemoryState)>>,
 }
@@ -36,16 +35,16 @@ pub(crate) struct Handle {
 impl Cluster {
     pub(crate) async fn start(nodes: u64, mut dice: Dice, model: Arc<Model>) -> Self {
         let network = Network::new(Dice::new(dice.roll()));
-        let cluster = Self {
-            handle: Handle { network, model, nodes },
-            nodes: (1..=nodes).map(NodeId).collect(),
-            dice: Mutex::new(dice),
-            disks: Mutex::default(),
-        };
-        for &node in &cluster.nodes {
+        let cluster =
+            Self { handle: Handle { network, model, nodes }, dice: Mutex::new(dice), disks: Mutex::default() };
+        for node in cluster.nodes() {
             cluster.start_node(node).await;
         }
         cluster
+    }
+
+    fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (1..=self.handle.nodes).map(NodeId)
     }
 
     pub(crate) fn handle(&self) -> Handle {
@@ -58,7 +57,7 @@ impl Cluster {
         while begun.elapsed() < duration {
             let pause = self.dice().between_us(50_000, 600_000);
             Sim::sleep(pause).await;
-            let node = self.nodes[self.dice().below(self.handle.nodes) as usize];
+            let node = NodeId(1 + self.dice().below(self.handle.nodes));
             let kind = self.dice().below(10);
             match kind {
                 // There is nobody to cut it off from.
@@ -82,7 +81,7 @@ impl Cluster {
     pub(crate) async fn judge(&self) {
         self.settle().await;
         self.check();
-        for &node in &self.nodes {
+        for node in self.nodes() {
             self.crash(node).await;
         }
         self.settle().await;
@@ -111,7 +110,7 @@ impl Cluster {
             let leads = nodes.iter().any(|(_, running)| running.engine.leadership().is_leader);
             let mut prints: Vec<_> = nodes.iter().map(|(_, running)| running.engine.machine().fingerprint()).collect();
             prints.dedup();
-            if leads && nodes.len() == self.nodes.len() && prints.len() == 1 {
+            if leads && nodes.len() as u64 == self.handle.nodes && prints.len() == 1 {
                 return;
             }
             let views: Vec<_> = nodes.iter().map(|(node, running)| (node, running.engine.leadership())).collect();
@@ -141,7 +140,7 @@ impl Cluster {
 
     fn isolate(&self, node: NodeId) {
         self.handle.model.partition();
-        for &other in self.nodes.iter().filter(|&&other| other != node) {
+        for other in self.nodes().filter(|&other| other != node) {
             self.handle.network.cut(node, other);
             self.handle.network.cut(other, node);
         }
@@ -149,12 +148,12 @@ impl Cluster {
 
     fn cut_one_way(&self, from: NodeId) {
         self.handle.model.partition();
-        let to = self.nodes[(from.0 as usize) % self.nodes.len()];
+        let to = NodeId(1 + from.0 % self.handle.nodes);
         self.handle.network.cut(from, to);
     }
 
     async fn start_node(&self, node: NodeId) {
-        let members = self.nodes.iter().map(|&node| (node, Member::default())).collect();
+        let members = self.nodes().map(|node| (node, Member::default())).collect();
         let mut hub = HubConfig::default();
         let mut trim_interval = Duration::from_secs(1);
         if self.handle.nodes == 1 {
