@@ -1,6 +1,7 @@
 //! Raft's log: answers from memory, leaves the disk to the [writer](super::writer).
 //!
-//! Nothing here waits for a disk but `save_vote`, and reads of entries that are no longer in memory. Steps take effect
+//! Nothing here waits for a disk but `save_vote`, reads of entries that are no longer in memory, and an entry that is alone
+//! where nobody else votes: raft's thread writes that one itself, and applies it (docs/adr/0017). Steps take effect
 //! in memory at once and reach the disk in order, so that what is durable is always a prefix of what was done.
 
 use std::fmt::{self, Debug};
