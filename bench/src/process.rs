@@ -136,6 +136,11 @@ impl Server {
         while asked.is_ok() && since.elapsed() < END && matches!(self.child.try_wait(), Ok(None)) {
             std::thread::sleep(Duration::from_millis(10));
         }
+        if let Err(error) = asked {
+            eprintln!("a server could not be asked to end, and is killed: {error}");
+        } else if matches!(self.child.try_wait(), Ok(None)) {
+            eprintln!("a server did not end within {END:?}, and is killed");
+        }
     }
 }
 
