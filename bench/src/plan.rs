@@ -226,6 +226,6 @@ async fn limit_turn(run: &Run, limit: Limit) -> anyhow::Result<Figures> {
     match limit {
         Limit::Echo { in_flight } => limits::echo_loop(&server, in_flight, run.seconds).await,
         Limit::Push { streams, connections } => limits::push_rounds(&server, streams, connections).await,
-        Limit::Relay => limits::relay_paced(&server, event::PUTS_PER_SECOND, run.seconds).await,
+        Limit::Relay => limits::relay_paced(&server, event::puts(run.seconds), event::PUTS_PER_SECOND).await,
     }
 }

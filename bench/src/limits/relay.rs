@@ -8,8 +8,8 @@ use crate::latency::Latencies;
 use crate::process::Server;
 use crate::workload::Figures;
 
-/// So many messages a second, each from when it is sent to when the other connection has it.
-pub(crate) async fn relay_paced(server: &Server, per_second: f64, seconds: f64) -> anyhow::Result<Figures> {
+/// So many messages, so many a second, each from when it is sent to when the other connection has it.
+pub(crate) async fn relay_paced(server: &Server, messages: usize, per_second: f64) -> anyhow::Result<Figures> {
     let (listening, writing) = (connect(server).await?, connect(server).await?);
     let (mut listen, mut told) = listening.open_bi().await?;
     let (mut write, mut answered) = writing.open_bi().await?;
@@ -19,7 +19,6 @@ pub(crate) async fn relay_paced(server: &Server, per_second: f64, seconds: f64) 
     write.write_all(b"R").await?;
     answered.read_exact(&mut ready).await?;
     let (mut message, mut event) = (bytes(), bytes());
-    let messages = (seconds * per_second) as usize;
     let warm_up = messages / 10;
     let mut latencies = Latencies::new();
     let mut tick = tokio::time::interval(Duration::from_secs_f64(1.0 / per_second));

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::event::PUTS_PER_SECOND;
+use super::event::{self, PUTS_PER_SECOND};
 use super::{Figures, VALUE_BYTES};
 use crate::latency::Latencies;
 use crate::process::Server;
@@ -37,7 +37,7 @@ pub(crate) async fn run(server: &Server, seconds: f64) -> anyhow::Result<Figures
     let client = target::hither(&server.address, server.home.path()).await?;
     let watching = target::hither(&server.address, server.home.path()).await?;
     let mut watch = watching.watch(KeyRange::One("bench/applied".into())).await?;
-    let puts = (seconds * PUTS_PER_SECOND) as usize;
+    let puts = event::puts(seconds);
     let warm_up = puts / 10;
     let mut seen = Vec::with_capacity(puts);
     let mut tick = tokio::time::interval(Duration::from_secs_f64(1.0 / PUTS_PER_SECOND));

@@ -9,12 +9,20 @@ use crate::target::{Connection, System};
 
 pub(crate) const PUTS_PER_SECOND: f64 = 200.0;
 
+/// Fewer puts would leave the slowest hundredth of them a handful.
+pub(crate) const PUTS_MIN: usize = 2_000;
+
+/// The puts of a run of so many seconds, or more.
+pub(crate) fn puts(seconds: f64) -> usize {
+    ((seconds * PUTS_PER_SECOND) as usize).max(PUTS_MIN)
+}
+
 pub(crate) async fn run(system: System, server: &Server, seconds: f64) -> anyhow::Result<Figures> {
     let mut watching = Connection::open(system, server).await?;
     let mut writer = Connection::open(system, server).await?;
     let mut watcher = watching.watch(["bench/event".to_owned()]).await?.remove(0);
     let value = vec![b'v'; VALUE_BYTES];
-    let puts = (seconds * PUTS_PER_SECOND) as usize;
+    let puts = puts(seconds);
     let (mut from_put, mut from_ack) = (Latencies::new(), Latencies::new());
     let mut before_ack = 0;
     let mut tick = tokio::time::interval(Duration::from_secs_f64(1.0 / PUTS_PER_SECOND));
