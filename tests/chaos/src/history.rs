@@ -135,7 +135,13 @@ impl History {
                 return Ok(());
             }
             UpdateKind::Changes if self.begun => {}
-            kind => return wrong(Kind::Difference, format!("was told a {} at {}", kind.as_str(), update.revision)),
+            kind => {
+                let (told, head) = (kind.as_str(), self.head());
+                return wrong(
+                    Kind::Difference,
+                    format!("was told a {told} at {}, and knew all up to {head}", update.revision),
+                );
+            }
         }
         for event in &update.events {
             let revision = event.revision();
