@@ -32,9 +32,9 @@ const NEAR_BACKOFF_MAX: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Connecting is no part of what is proved: a busy machine gets its time.
 const CONNECTED: Duration = Duration::from_secs(30);
-/// Acknowledged revisions that the reference reader may not have yet: with what is on its way, less than half of history,
-/// so that it never needs a reset itself.
-const AHEAD_MAX: u64 = 30;
+/// Acknowledged revisions that the reference reader may not have yet: with what is on its way (one request of each of the 18
+/// writers, and leases that end), less than half of the 60 or so that history has, so that it never needs a reset itself.
+const AHEAD_MAX: u64 = 10;
 
 /// What the tasks of a run share.
 #[derive(Clone)]
