@@ -32,8 +32,8 @@ const NEAR_BACKOFF_MAX: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Connecting is no part of what is proved: a busy machine gets its time.
 const CONNECTED: Duration = Duration::from_secs(30);
-/// Acknowledged revisions that the reference reader may not have yet: with what is on its way (one request of each of the 18
-/// writers, and leases that end), less than half of the 60 or so that history has, so that it never needs a reset itself.
+/// Acknowledged revisions that the reference reader may not have yet. With what is on its way, one request of each of 18
+/// writers, that is less than history keeps, 46 to 62 revisions, so that the reader never needs a reset itself.
 const AHEAD_MAX: u64 = 10;
 
 /// What the tasks of a run share.
