@@ -27,6 +27,9 @@ pub(crate) fn keys(rng: &mut SmallRng, count: usize) -> Vec<Key> {
     keys
 }
 
+/// Of one tens digit.
+pub(crate) const NEIGHBOURS_MAX: usize = 10;
+
 /// A few neighbours, to be deleted together.
 pub(crate) fn neighbours(rng: &mut SmallRng) -> KeyRange {
     KeyRange::prefix(format!("g{}/k{}", rng.random_range(0..GROUPS), rng.random_range(0..KEYS / 10 + 1)).as_str())

@@ -5,6 +5,7 @@ mod figures;
 mod keys;
 mod options;
 mod readers;
+mod room;
 mod watchers;
 mod world;
 mod writers;

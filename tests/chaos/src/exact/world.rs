@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::Options;
+use super::room::Room;
 use crate::finding::Findings;
 use crate::history::Truth;
 use crate::ledger::Ledger;
@@ -18,7 +19,7 @@ use crate::ledger::Ledger;
 /// How often the server looks whether its history is to be trimmed.
 const TRIM_INTERVAL: Duration = Duration::from_millis(200);
 /// History is a second of writes or less: who is away for longer gets a reset.
-const HISTORY_BYTES_MAX: &str = "48KiB";
+pub(super) const HISTORY_BYTES_MAX: usize = 48 << 10;
 /// After three of these without a sign of life a client looks for another way. Shorter, and on a busy machine a server
 /// that is merely slow is left by all its clients at once.
 const BEAT: Duration = Duration::from_millis(500);
@@ -32,9 +33,6 @@ const NEAR_BACKOFF_MAX: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Connecting is no part of what is proved: a busy machine gets its time.
 const CONNECTED: Duration = Duration::from_secs(30);
-/// Acknowledged revisions that the reference reader may not have yet. With what is on its way, one request of each of 18
-/// writers, that is less than history keeps: mostly 80 revisions, in the second after a start never seen below 39.
-const AHEAD_MAX: u64 = 10;
 
 /// What the tasks of a run share.
 #[derive(Clone)]
@@ -42,6 +40,7 @@ pub(crate) struct World {
     pub(crate) options: Options,
     pub(crate) truth: Arc<Truth>,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) room: Room,
     pub(crate) findings: Findings,
     pub(crate) diary: Diary,
     /// The newest revision that a writer was told of.
@@ -61,7 +60,7 @@ impl World {
     pub(crate) async fn start(options: &Options, relays: usize) -> anyhow::Result<(Self, Node)> {
         let mut home = Home::new();
         home.set("HITHER_WATCH_TRIM_INTERVAL", format!("{}ms", TRIM_INTERVAL.as_millis()));
-        home.set("HITHER_WATCH_HISTORY_BYTES_MAX", HISTORY_BYTES_MAX);
+        home.set("HITHER_WATCH_HISTORY_BYTES_MAX", HISTORY_BYTES_MAX.to_string());
         home.set("HITHER_CLIENTS_BEAT_INTERVAL", format!("{}ms", BEAT.as_millis()));
         home.set("HITHER_STATE_PERSIST_INTERVAL", "100ms");
         // A handshake that is given up is work done in vain, of which a busy machine has none to spare.
@@ -70,9 +69,11 @@ impl World {
         let node = Node::start_in(home, &[]).await;
         let start = |number| Relay::start(node.addr(), options.seed ^ number);
         let relays = (0..relays as u64).map(start).collect::<Result<Vec<_>, _>>()?;
+        let truth = Arc::new(Truth::new());
         let world = Self {
             options: options.clone(),
-            truth: Arc::new(Truth::new()),
+            room: Room::new(Arc::clone(&truth)),
+            truth,
             ledger: Arc::default(),
             findings: Findings::default(),
             diary: Diary::new(),
@@ -139,11 +140,6 @@ impl World {
     /// The newest revision that a writer was told of.
     pub(crate) fn acknowledged(&self) -> Revision {
         Revision(self.acknowledged.load(Ordering::SeqCst))
-    }
-
-    /// Waits until the reference reader is near the writers.
-    pub(crate) async fn not_too_far_ahead(&self) {
-        self.truth.reached(Revision(self.acknowledged().0.saturating_sub(AHEAD_MAX))).await;
     }
 
     pub(crate) fn stop_writing(&self) {

@@ -8,6 +8,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::keys;
+use super::room::Taken;
 use super::world::World;
 use crate::ledger::{Condition, OpId, Outcome, Plan, value};
 
@@ -24,7 +25,6 @@ pub(crate) async fn write(world: World, client: Client, seed: u64, pause: Durati
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut next = Instant::now();
     while world.is_writing() {
-        world.not_too_far_ahead().await;
         next = (next + pause).max(Instant::now() - pause);
         tokio::time::sleep_until(next.into()).await;
         match rng.random_range(0..100) {
@@ -58,9 +58,7 @@ pub(crate) async fn lease(world: World, client: Client, seed: u64) {
             }
         }
         if rng.random_bool(0.2) {
-            let (id, _) = world.ledger.begin(|_| Plan::Revoke(lease));
-            let answer = client.lease_revoke(lease).await;
-            record(&world, id, &answer, |reply| (reply.deleted > 0).then_some(reply.revision));
+            let _ = run(&world, &client, |_| Plan::Revoke(lease)).await;
         }
     }
 }
@@ -75,9 +73,10 @@ pub(crate) async fn hold(world: World, client: Client, holder: usize) {
             () = lost => {}
             () = world.written() => {}
         }
-        let (id, _) = world.ledger.begin(|_| Plan::Revoke(lease.id()));
+        let (id, plan) = world.ledger.begin(|_| Plan::Revoke(lease.id()));
+        let room = world.room.take(&plan).await;
         let answer = lease.revoke().await;
-        record(&world, id, &answer, |reply| (reply.deleted > 0).then_some(reply.revision));
+        record(&world, id, room, &answer, |reply| (reply.deleted > 0).then_some(reply.revision));
     }
 }
 
@@ -135,11 +134,12 @@ async fn count(world: &World, client: &Client, rng: &mut SmallRng) {
 /// Records a request, sends it and records the answer.
 async fn run(world: &World, client: &Client, plan: impl FnOnce(OpId) -> Plan) -> Result<(), Error> {
     let (id, plan) = world.ledger.begin(plan);
+    let room = world.room.take(&plan).await;
     match plan {
         Plan::Write { when: None, puts, deletes, lease } if puts.len() == 1 && deletes.is_empty() => {
             let [(key, value)]: [(Key, Bytes); 1] = puts.try_into().unwrap_or_else(|_| unreachable!("one, as seen"));
             let answer = client.put(key, value).lease(lease).await;
-            record(world, id, &answer, |reply| Some(reply.revision));
+            record(world, id, room, &answer, |reply| Some(reply.revision));
             answer.map(drop)
         }
         Plan::Write { when, puts, deletes, lease } => {
@@ -157,26 +157,33 @@ async fn run(world: &World, client: &Client, plan: impl FnOnce(OpId) -> Plan) ->
                 txn = txn.then(TxnOp::Delete(Delete { range: KeyRange::One(key), previous: false }));
             }
             let answer = txn.await;
-            record(world, id, &answer, |reply| reply.succeeded.then_some(reply.revision));
+            record(world, id, room, &answer, |reply| reply.succeeded.then_some(reply.revision));
             answer.map(drop)
         }
         Plan::Delete(range) => {
             let answer = client.delete_range(range).await;
-            record(world, id, &answer, |reply| (reply.deleted > 0).then_some(reply.revision));
+            record(world, id, room, &answer, |reply| (reply.deleted > 0).then_some(reply.revision));
             answer.map(drop)
         }
         Plan::Revoke(lease) => {
             let answer = client.lease_revoke(lease).await;
-            record(world, id, &answer, |reply| (reply.deleted > 0).then_some(reply.revision));
+            record(world, id, room, &answer, |reply| (reply.deleted > 0).then_some(reply.revision));
             answer.map(drop)
         }
     }
 }
 
-fn record<T>(world: &World, id: OpId, answer: &Result<T, Error>, effect: impl FnOnce(&T) -> Option<Revision>) {
+fn record<T>(
+    world: &World,
+    id: OpId,
+    room: Taken,
+    answer: &Result<T, Error>,
+    effect: impl FnOnce(&T) -> Option<Revision>,
+) {
     let outcome = Outcome::of(answer, effect);
     if let Outcome::Done(revision) = outcome {
         world.acknowledge(revision);
+        room.until(revision);
     }
     world.ledger.end(id, outcome);
 }
