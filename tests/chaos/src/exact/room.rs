@@ -87,14 +87,15 @@ mod tests {
         let truth = Arc::new(Truth::new());
         truth.take(&update(UpdateKind::Snapshot, 1, Vec::new()), Instant::now()).expect("a beginning");
         let room = Room::new(Arc::clone(&truth));
-        room.take(&large()).await.until(Revision(2));
-        let second = room.take(&large());
+        let plan = large();
+        room.take(&plan).await.until(Revision(2));
+        let second = room.take(&plan);
         tokio::pin!(second);
         assert!(tokio::time::timeout(Duration::from_millis(20), &mut second).await.is_err(), "the reader is at 1");
         truth.take(&update(UpdateKind::Changes, 2, vec![put("k", 2, 2, 1)]), Instant::now()).expect("a put");
         let second = second.await;
         drop(second);
         // Nothing came of it, so nothing is to be read.
-        let _third = room.take(&large()).await;
+        let _third = room.take(&plan).await;
     }
 }
