@@ -36,9 +36,7 @@ enum Work {
     Instances {
         instances: usize,
     },
-    Idle {
-        watchers: usize,
-    },
+    Idle,
     Keys {
         keys: usize,
     },
@@ -87,16 +85,11 @@ const PUT: &str = "Put, 256 bytes, durable";
 const GET: &str = "Linearizable get, 256 bytes";
 const WATCH: &str = "Watch";
 const FAN_OUT: &str = "Fan-out: watchers of one key over 10 connections";
-const IDLE: &str = "Put, 256 in flight, beside idle watchers";
 const KEYS: &str = "Keys: filling the store, and a put and its event once it is full";
 
 const fn fan_out(name: &'static str, watchers: usize) -> Row {
     let limit = if watchers == 10_000 { Some(Limit::Push { streams: watchers, connections: 10 }) } else { None };
     Row { section: FAN_OUT, name, work: Work::FanOut { watchers, connections: 10 }, limit }
-}
-
-const fn idle(name: &'static str, watchers: usize) -> Row {
-    Row { section: IDLE, name, work: Work::Idle { watchers }, limit: None }
 }
 
 const fn keys(name: &'static str, keys: usize) -> Row {
@@ -144,9 +137,12 @@ const ROWS: &[Row] = &[
         work: Work::Instances { instances: 10_000 },
         limit: None,
     },
-    idle("put beside 0 idle watchers", 0),
-    idle("put beside 1,000 idle watchers", 1_000),
-    idle("put beside 10,000 idle watchers", 10_000),
+    Row {
+        section: "Put, 256 in flight, beside idle watchers, in turns on one server",
+        name: "puts beside idle watchers",
+        work: Work::Idle,
+        limit: None,
+    },
     keys("1,000 keys", 1_000),
     keys("100,000 keys", 100_000),
     keys("1,000,000 keys", 1_000_000),
@@ -212,7 +208,7 @@ async fn turn(run: &Run, system: System, work: Work) -> anyhow::Result<Figures> 
         Work::Applied => applied::run(&server, run.seconds).await,
         Work::FanOut { watchers, connections } => fan_out::run(system, &server, watchers, connections).await,
         Work::Distinct { watchers, connections } => distinct::run(system, &server, watchers, connections).await,
-        Work::Idle { watchers } => idle::run(system, &server, watchers, run.seconds).await,
+        Work::Idle => idle::run(system, &server, run.seconds).await,
         Work::Keys { keys } => keys::run(system, &server, keys, run.seconds).await,
         Work::Burst { watchers, puts } => burst::run(system, &server, watchers, puts).await,
         Work::Instances { instances } => instances::run(system, &server, instances).await,

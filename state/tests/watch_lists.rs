@@ -477,3 +477,19 @@ fn history_that_is_damaged_newer_or_ahead_of_its_state_is_refused() {
         .unwrap();
     assert_eq!(left, [row(3)], "what is below the floor leaves the disk");
 }
+
+#[test]
+fn a_connection_has_so_many_watches_and_another_once_one_is_taken_back() {
+    let mut world = World::new(HubConfig { connection_watches_max: 2, ..HubConfig::default() });
+    let (first, _) = world.watch(Start::Now);
+    world.watch(Start::Now);
+    let ask = |world: &mut World, connection| {
+        let spec = world.spec(Start::Now);
+        world.hub.subscribe(&world.state, connection, spec, world.now).map(drop)
+    };
+    let refused = ask(&mut world, CONNECTION).expect_err("a third");
+    assert_eq!(refused.code, ErrorCode::TooManyWatches);
+    ask(&mut world, ConnectionId(2)).expect("each connection has its own");
+    world.hub.cancel(first);
+    ask(&mut world, CONNECTION).expect("there is room for it");
+}

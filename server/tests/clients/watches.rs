@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use hither_protocol::codec::decode;
 use hither_protocol::frame::Flags;
+use hither_protocol::limits::WATCHES_PER_CONNECTION_MAX;
 use hither_protocol::message::{
     Batch, Beat, CancelWatch, Created, End, EndReason, KeepAlive, SnapshotPage, Start, SubscribeRefused, op,
 };
@@ -115,6 +116,25 @@ async fn a_refused_watch_says_why() {
         assert_eq!((refused.watch, refused.refusal.code), (WatchId(watch), code));
     }
     client.is_undisturbed().await;
+}
+
+#[tokio::test]
+async fn ten_thousand_watches_of_a_connection_are_taken_and_no_more() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    for watch in 1..=WATCHES_PER_CONNECTION_MAX + 2 {
+        client.subscribe(watch, KeyRange::One("a/1".into()), Start::Now).await;
+    }
+    for watch in [WATCHES_PER_CONNECTION_MAX + 1, WATCHES_PER_CONNECTION_MAX + 2] {
+        let refused = client.control.recv.message::<SubscribeRefused>().await;
+        assert_eq!((refused.watch, refused.refusal.code), (WatchId(watch), ErrorCode::TooManyWatches));
+        assert!(refused.refusal.detail.contains("10000"), "{}", refused.refusal.detail);
+    }
+    // Whoever has none of its own is not asked to pay for it.
+    let mut other = server.client().await;
+    let (mut stream, _) = other.watch(1, KeyRange::prefix("a/"), Start::Now).await;
+    let put = client.put("a/1", "1").await;
+    assert_eq!(batch(&mut stream).await.to, put);
 }
 
 #[tokio::test]

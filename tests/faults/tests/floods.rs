@@ -1,9 +1,11 @@
 //! Very much of something, from clients with a good certificate: those beside them hardly notice.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use hither::Client;
 use hither_faults::forger::{BYTE_OF_STREAM, Forgery, byte_of_stream, forged};
 use hither_faults::machine::usage;
@@ -16,6 +18,8 @@ use hither_tests::node::Node;
 use hither_tests::raw::{Certificates, Raw};
 use hither_tests::wait::{until, within};
 use quinn::{ConnectionError, TransportErrorCode, VarInt};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinHandle;
 
@@ -133,6 +137,42 @@ async fn ten_thousand_streams_of_one_byte_are_held_back_and_given_up() -> anyhow
     Ok(())
 }
 
+/// One client never has more than it is granted, so it takes hundreds to have ten thousand at the same time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_streams_of_one_byte_at_the_same_time_are_given_up_too() -> anyhow::Result<()> {
+    const EACH: usize = GRANTED - LANES;
+    let node = Node::start().await;
+    let neighbour = Neighbour::of(&node).await?;
+    let certificates = Certificates::of(node.home());
+    let mut clients = Vec::new();
+    while clients.len() * EACH < STREAMS {
+        let raw = Raw::connect(node.addr(), ALPN_CLIENT, &certificates).await?;
+        let lanes = raw.greet().await;
+        clients.push((raw, lanes));
+    }
+    let before = usage(node.id())?.memory_mib;
+    let mut held = Vec::new();
+    for (raw, _) in &clients {
+        for _ in 0..EACH {
+            let (mut send, receive) = within("a stream", PROMPT, raw.connection().open_bi()).await?;
+            send.write_all(&[1]).await?;
+            held.push((send, receive));
+        }
+    }
+    assert!(held.len() >= STREAMS, "{} streams", held.len());
+    let mut most = before;
+    for (_, receive) in held.iter_mut().step_by(EACH) {
+        let end = within("a stream of each client is given up", PROMPT, receive.received_reset()).await?;
+        assert_eq!(end.map(VarInt::into_inner), Some(GIVEN_UP));
+        most = most.max(usage(node.id())?.memory_mib);
+    }
+    assert!(clients.iter().all(|(raw, _)| raw.is_open()), "a client was closed for what cost only itself");
+    let p99 = neighbour.unharmed().await?;
+    println!("p99 beside {} streams at once: {p99:?}, {:.1} MiB more", held.len(), most - before);
+    assert!(most < before + GROWTH_MIB, "from {before} to {most} MiB");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_that_are_opened_and_reset_end_the_connection_again_and_again() -> anyhow::Result<()> {
     let node = Node::start().await;
@@ -156,6 +196,52 @@ async fn streams_that_are_opened_and_reset_end_the_connection_again_and_again() 
     println!("p99 beside {opened} streams that were reset: {:?}", neighbour.unharmed().await?);
     settles(&node, before).await;
     Ok(())
+}
+
+/// Noise: what it is worth to the server, by what is sent back and by what is said of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_datagrams_of_noise_a_second_are_worth_no_answer() -> anyhow::Result<()> {
+    const DATAGRAMS: usize = 30_000;
+    const AT_ONCE: usize = 100;
+    let node = Node::start().await;
+    let neighbour = Neighbour::of(&node).await?;
+    let before = (usage(node.id())?.memory_mib, node.log().lines().count());
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await?;
+    let mut rng = SmallRng::seed_from_u64(52);
+    let (mut sent, mut answered) = (0, 0);
+    let (mut noise, mut answer) = ([0; 1_500], [0; 2_048]);
+    let mut tick = tokio::time::interval(Duration::from_millis(10));
+    for number in 0..DATAGRAMS {
+        if number % AT_ONCE == 0 {
+            tick.tick().await;
+            while let Ok(length) = socket.try_recv(&mut answer) {
+                answered += length;
+            }
+        }
+        let length = rng.random_range(0..noise.len());
+        rng.fill(&mut noise[..length]);
+        sent += socket.send_to(&noise[..length], node.addr()).await?;
+    }
+    let missed = never_read(node.addr())?;
+    let most = usage(node.id())?.memory_mib;
+    let p99 = neighbour.unharmed().await?;
+    let lines = node.log().lines().count() - before.1;
+    println!("p99 beside {DATAGRAMS} datagrams, {missed} of them never read: {p99:?}, {answered} bytes for {sent}");
+    assert!(missed < DATAGRAMS / 2, "the server saw too little of it");
+    // Some are by chance of a version that is none, or of a connection that is none: QUIC has an answer for these.
+    assert!(answered < sent / 20, "{answered} bytes for {sent}");
+    assert!(lines < 50, "{lines} lines of log for noise");
+    assert!(most < before.0 + GROWTH_MIB, "from {} to {most} MiB", before.0);
+    Ok(())
+}
+
+/// Datagrams that the system has thrown away since nobody read them in time.
+fn never_read(address: SocketAddr) -> anyhow::Result<usize> {
+    let port = format!(":{:04X}", address.port());
+    let table = std::fs::read_to_string("/proc/net/udp")?;
+    let mut rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let row = rows.find(|row| row.get(1).is_some_and(|local| local.ends_with(&port)));
+    Ok(row.and_then(|row| row.last().copied()).context("the server has no socket")?.parse()?)
 }
 
 /// Of one stream every second byte, once told to; the bytes between them never come.

@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use hither::{Applied, Client, Consistency, ErrorCode, Event, Key, KeyRange, LeaseId, Revision, Start, Watch};
 use hither_protocol::message::{CancelRequest, CancelWatch, Get, Projection, Range};
 use hither_protocol::{ALPN_CLIENT, Refusal, RequestNumber, WatchId};
 use hither_tests::node::Node;
 use hither_tests::raw::{Certificates, Raw};
-use hither_tests::wait::within;
+use hither_tests::wait::{until, within};
 
 const PROMPT: Duration = Duration::from_secs(20);
 /// A call that has to end by its own deadline.
@@ -77,11 +78,13 @@ async fn a_range_never_means_more_than_it_says() -> anyhow::Result<()> {
     let raw = Raw::connect(node.addr(), ALPN_CLIENT, &Certificates::of(node.home())).await?;
     let (_control, mut lane) = raw.greet().await;
     let span = |from: &'static str, to: &'static str| KeyRange::Span(from.into(), to.into());
-    let cases: [(KeyRange, Result<u64, ErrorCode>); 9] = [
+    let cases: [(KeyRange, Result<u64, ErrorCode>); 11] = [
         (span("b", "a"), Err(ErrorCode::InvalidRange)),
         (span("a", "a"), Ok(0)),
         (span("a", "a\0"), Ok(1)),
         (span("a", "b"), Ok(3)),
+        (span("", "b"), Err(ErrorCode::KeyEmpty)),
+        (span("a", ""), Err(ErrorCode::KeyEmpty)),
         (KeyRange::One("".into()), Err(ErrorCode::KeyEmpty)),
         (KeyRange::One("a".into()), Ok(1)),
         (KeyRange::Prefix(Bytes::new()), Err(ErrorCode::KeyEmpty)),
@@ -129,8 +132,10 @@ async fn a_read_of_the_future_waits_for_it_and_no_longer_than_it_may() -> anyhow
     let at_least = |revision| Consistency::AtLeast(Revision(revision));
     assert!(client.get("f/a").consistency(at_least(0)).await?.is_some());
     let start = Instant::now();
-    let late = client.get("f/a").consistency(at_least(now.0 + 1_000_000)).timeout(SHORT).await;
-    assert!(matches!(code(late), Some((ErrorCode::Timeout, Applied::No))));
+    for far in [now.0 + 1_000_000, u64::MAX] {
+        let late = client.get("f/a").consistency(at_least(far)).timeout(SHORT).await;
+        assert!(matches!(code(late), Some((ErrorCode::Timeout, Applied::No))), "{far}");
+    }
     assert!(start.elapsed() < PROMPT, "{:?}", start.elapsed());
     let waiting = tokio::spawn(client.get("f/a").consistency(at_least(now.0 + 1)).timeout(PROMPT).into_future());
     client.put("f/a", "2").await?;
@@ -163,8 +168,10 @@ async fn a_lease_that_is_not_there_is_not_found_whatever_is_asked_of_it() -> any
     client.lease_revoke(gone).await?;
     let elsewhere = node.client().namespace("other").connect().await?;
     let of_others = elsewhere.lease_grant(PROMPT).await?.lease;
+    let expired = client.lease_grant(Duration::ZERO).await?.lease;
+    until("a lease ends", PROMPT, async || code(client.lease_info(expired).await).map(drop)).await;
     let expected = Some((ErrorCode::LeaseNotFound, Applied::No));
-    for lease in [LeaseId(0), LeaseId(u64::MAX), gone, of_others] {
+    for lease in [LeaseId(0), LeaseId(u64::MAX), gone, expired, of_others] {
         assert_eq!(code(client.lease_renew(lease).await), expected, "renewing {lease:?}");
         assert_eq!(code(client.lease_info(lease).await), expected, "looking at {lease:?}");
         assert_eq!(code(client.lease_revoke(lease).await), expected, "revoking {lease:?}");
@@ -208,10 +215,46 @@ async fn a_watch_from_the_future_is_silent_until_then() -> anyhow::Result<()> {
     let (_node, client) = node_and_client().await?;
     let now = client.put("w/a", "now").await?.revision;
     let mut watch = client.watch(Key::from("w/a")).start(Start::After(Revision(now.0 + 2))).await?;
+    let mut never = Vec::new();
+    for far in [now.0 + 1_000_000, u64::MAX - 1, u64::MAX] {
+        never.push(client.watch(Key::from("w/a")).start(Start::After(Revision(far))).await?);
+    }
     for value in ["1", "2", "3"] {
         client.put("w/a", value).await?;
     }
     let update = within("an event", PROMPT, watch.next()).await.expect("the watch goes on")?;
     assert_eq!(update.events.iter().map(Event::revision).collect::<Vec<_>>(), [Revision(now.0 + 3)]);
+    for watch in &mut never {
+        assert!(tokio::time::timeout(SHORT, watch.next()).await.is_err(), "it was told of what it is ahead of");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_of_thousands_of_keys_ends_in_one_revision() -> anyhow::Result<()> {
+    const KEYS: usize = 5_000;
+    const AT_ONCE: usize = 250;
+    let (_node, client) = node_and_client().await?;
+    let lease = client.lease_grant(Duration::from_secs(3)).await?.lease;
+    let key = |number| Key::from(format!("many/{number:04}"));
+    for first in (0..KEYS).step_by(AT_ONCE) {
+        client.lease_renew(lease).await?;
+        let puts = (first..first + AT_ONCE).map(|number| client.put(key(number), "").lease(lease).into_future());
+        try_join_all(puts).await?;
+    }
+    let mut watch = client.watch(KeyRange::prefix("many/")).start(Start::Now).await?;
+    let mut deleted = Vec::new();
+    while deleted.len() < KEYS {
+        let update = within("the lease ends", PROMPT, watch.next()).await.expect("the watch goes on")?;
+        deleted.extend(update.events.into_iter().map(|event| match event {
+            Event::Delete { key, revision, .. } => (key, revision),
+            other => panic!("{other:?}"),
+        }));
+    }
+    let at = deleted[0].1;
+    assert!(deleted.iter().all(|(_, revision)| *revision == at), "its keys went at different revisions");
+    deleted.sort();
+    assert_eq!(deleted.into_iter().map(|(key, _)| key).collect::<Vec<_>>(), (0..KEYS).map(key).collect::<Vec<_>>());
+    assert_eq!(client.range(KeyRange::prefix("many/")).await?.count, 0);
     Ok(())
 }
