@@ -141,6 +141,8 @@ async fn ten_thousand_streams_of_one_byte_are_held_back_and_given_up() -> anyhow
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_streams_of_one_byte_at_the_same_time_are_given_up_too() -> anyhow::Result<()> {
     const EACH: usize = GRANTED - LANES;
+    /// A stream costs 2 KiB for as long as it is there.
+    const ALL_GROWTH_MIB: f64 = 32.0;
     let node = Node::start().await;
     let neighbour = Neighbour::of(&node).await?;
     let certificates = Certificates::of(node.home());
@@ -169,7 +171,7 @@ async fn ten_thousand_streams_of_one_byte_at_the_same_time_are_given_up_too() ->
     assert!(clients.iter().all(|(raw, _)| raw.is_open()), "a client was closed for what cost only itself");
     let p99 = neighbour.unharmed().await?;
     println!("p99 beside {} streams at once: {p99:?}, {:.1} MiB more", held.len(), most - before);
-    assert!(most < before + GROWTH_MIB, "from {before} to {most} MiB");
+    assert!(most < before + ALL_GROWTH_MIB, "from {before} to {most} MiB");
     Ok(())
 }
 
