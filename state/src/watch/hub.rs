@@ -1,6 +1,6 @@
 //! The watch hub: every open watch of this node, and every change on its way to them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,9 +34,8 @@ pub struct WatchHub {
     pub(super) lineage: Option<Lineage>,
     pub(super) log: ChangeLog,
     pub(super) lists: Lists,
-    pub(super) topics: BTreeMap<TopicId, Topic>,
-    /// Looked up, never walked.
-    pub(super) topic_ids: HashMap<TopicKey, TopicId>,
+    /// Numbers come in order and leave a tree half empty, so what it holds is small.
+    pub(super) topics: BTreeMap<TopicId, Box<Topic>>,
     pub(super) selectors: Selectors,
     pub(super) ledger: Ledger,
     pub(super) subscribers: Roll,
@@ -71,7 +70,6 @@ impl WatchHub {
             log: history,
             lists: Lists::default(),
             topics: BTreeMap::new(),
-            topic_ids: HashMap::new(),
             selectors: Selectors::default(),
             ledger: Ledger::default(),
             subscribers: Roll::default(),
@@ -227,18 +225,17 @@ impl WatchHub {
     }
 
     pub(super) fn topic(&mut self, key: TopicKey) -> TopicId {
-        if let Some(&id) = self.topic_ids.get(&key) {
+        let alike = self.selectors.entry(&key.namespace, &key.range);
+        let is_it = |id: &&TopicId| self.topics.get(id).is_some_and(|topic| topic.key == key);
+        if let Some(&id) = alike.iter().find(is_it) {
             return id;
         }
-        let id = TopicId(self.next_number());
-        self.selectors.insert(&key.namespace, &key.range, id);
-        self.topic_ids.insert(key.clone(), id);
-        self.topics.insert(id, Topic::new(id, key));
-        id
-    }
-
-    pub(super) fn next_number(&mut self) -> u64 {
         self.next_id += 1;
-        self.next_id
+        let id = TopicId(self.next_id);
+        // Most ranges are watched in one way.
+        alike.reserve_exact(1);
+        alike.push(id);
+        self.topics.insert(id, Box::new(Topic::new(id, key)));
+        id
     }
 }

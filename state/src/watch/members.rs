@@ -140,7 +140,6 @@ impl WatchHub {
         topic.members -= 1;
         if topic.members == 0 {
             self.selectors.remove(&topic.key.namespace, &topic.key.range, topic.id);
-            self.topic_ids.remove(&topic.key);
             self.topics.remove(&subscriber.topic);
         } else {
             topic.tidy(|id| self.subscribers.get(id).is_some_and(|subscriber| subscriber.waits));

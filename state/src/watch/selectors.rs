@@ -25,15 +25,15 @@ struct Space {
 }
 
 impl Selectors {
-    pub(super) fn insert(&mut self, namespace: &Namespace, range: &KeyRange, topic: TopicId) {
+    /// The topics of exactly this range. The caller sees to it that there is one then.
+    pub(super) fn entry(&mut self, namespace: &Namespace, range: &KeyRange) -> &mut Vec<TopicId> {
         let space = self.0.entry(namespace.clone()).or_default();
-        let topics = match range {
+        match range {
             KeyRange::One(key) => space.one.entry(key.0.clone()).or_default(),
             KeyRange::Prefix(prefix) => space.prefix.entry(prefix),
             KeyRange::All => space.prefix.entry(&Bytes::new()),
             KeyRange::Span(start, end) => space.span.entry((start.clone(), end.clone())).or_default(),
-        };
-        topics.push(topic);
+        }
     }
 
     pub(super) fn remove(&mut self, namespace: &Namespace, range: &KeyRange, topic: TopicId) {

@@ -18,7 +18,7 @@ const OVERHEAD_BYTES: usize = 64;
 pub(super) struct TopicId(pub(super) u64);
 
 /// What makes two watches see the same events.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct TopicKey {
     pub(super) namespace: Namespace,
     pub(super) range: KeyRange,
