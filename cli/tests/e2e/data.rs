@@ -26,6 +26,19 @@ fn a_value_of_any_bytes_comes_back_byte_for_byte() {
 }
 
 #[test]
+fn a_key_does_nothing_to_the_terminal_that_it_is_listed_on() {
+    let home = Home::new();
+    let _server = home.dev(&[]);
+    home.ok(&["kv", "put", "a\x1b[2J\r\nb", "v"]);
+    let listed = home.ok(&["kv", "ls", "-o", "table"]);
+    let row = listed.lines().nth(1).unwrap_or_default();
+    assert!(row.starts_with(r"a\u{1b}[2J\r\nb  v "), "{listed:?}");
+    assert_eq!(listed.lines().count(), 2, "{listed:?}");
+    let entry = parse(home.ok(&["kv", "ls", "-o", "jsonl"]).trim());
+    assert_eq!(entry["key"], "a\u{1b}[2J\r\nb");
+}
+
+#[test]
 fn an_entry_in_json_has_exactly_the_promised_fields() {
     let home = Home::new();
     let _server = home.dev(&[]);
