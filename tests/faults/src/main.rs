@@ -8,10 +8,10 @@ use hither_faults::ledger::Broken;
 use hither_faults::power::Plant;
 use hither_faults::report::Report;
 
-/// Faults of the machine, and what a node makes of them.
 /// From which length on a soak says whether threads and descriptors are flat.
 const MINUTES_JUDGED: f64 = 30.0;
 
+/// Faults of the machine, and what a node makes of them.
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]
