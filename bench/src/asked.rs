@@ -62,6 +62,7 @@ const ASKED: &[Asked] = &[
     asked("fan-out, 10,000 watchers", "acknowledgement to last p50 ms", MostTimesBare(1.5)),
     asked("fan-out, 10,000 watchers", "acknowledgement to last p50 ms", MostTimes(0.5)),
     asked("fan-out, 10,000 watchers", "server KiB/idle watcher", Most(1.5)),
+    asked("distinct keys, 10,000 watchers", "server KiB/idle watcher", Most(1.5)),
     asked("fan-out, 10,000 watchers", "lost", Most(0.0)),
     asked("fan-out, 10,000 watchers", "doubled", Most(0.0)),
     asked("burst, 1,000 watchers", "deliveries/s", Least(1_000_000.0)),
