@@ -213,7 +213,7 @@ async fn turn(run: &Run, system: System, work: Work) -> anyhow::Result<Figures> 
         Work::Burst { watchers, puts } => burst::run(system, &server, watchers, puts).await,
         Work::Instances { instances } => instances::run(system, &server, instances).await,
         Work::List { keys } => list::run(system, &server, keys).await,
-        Work::Start => start::run(system, &server).await,
+        Work::Start => start::run(system, server, || system.start(run)).await,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Puts at full speed beside watchers of a key that nobody writes.
 
 use super::closed_loop::{self, Op};
-use super::{Figures, same};
+use super::{Figures, median, same};
 use crate::process::Server;
 use crate::target::{Connection, System};
 
@@ -25,11 +25,7 @@ pub(crate) async fn run(system: System, server: &Server, seconds: f64) -> anyhow
             seen[which].push(turn(system, server, WATCHERS[which].0, seconds).await?);
         }
     }
-    let medians = seen.map(median);
-    let least = medians.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = medians.iter().copied().fold(0.0, f64::max);
-    let named = WATCHERS.iter().zip(medians).map(|(&(_, name), median)| (name, median));
-    Ok(named.chain([("least of most", least / most)]).collect())
+    Ok(WATCHERS.iter().zip(seen).map(|(&(_, name), seen)| (name, median(seen))).collect())
 }
 
 async fn turn(system: System, server: &Server, watchers: usize, seconds: f64) -> anyhow::Result<f64> {
@@ -43,10 +39,4 @@ async fn turn(system: System, server: &Server, watchers: usize, seconds: f64) ->
     }
     let figures = closed_loop::run(system, server, Op::Put, IN_FLIGHT, 1, seconds).await?;
     Ok(figures["operations/s"])
-}
-
-fn median(mut of: Vec<f64>) -> f64 {
-    of.sort_by(f64::total_cmp);
-    let middle = of.len() / 2;
-    f64::midpoint(of[middle], of[(of.len() - 1) / 2])
 }

@@ -30,3 +30,10 @@ pub(crate) fn key(n: usize) -> String {
 pub(crate) fn same(key: &str, times: usize) -> impl Iterator<Item = String> {
     std::iter::repeat_n(key.to_owned(), times)
 }
+
+/// Of at least one figure.
+pub(crate) fn median(mut of: Vec<f64>) -> f64 {
+    of.sort_by(f64::total_cmp);
+    let middle = of.len() / 2;
+    f64::midpoint(of[middle], of[(of.len() - 1) / 2])
+}
