@@ -76,6 +76,7 @@ const ASKED: &[Asked] = &[
     asked("10,000 instances", "last gone after kill s", Most(10.5)),
     asked("puts beside idle watchers", "puts/s beside 1,000", Near(0.1, "puts/s beside none")),
     asked("puts beside idle watchers", "puts/s beside 10,000", Near(0.1, "puts/s beside none")),
+    asked("puts beside idle watchers", "puts/s beside 10,000", Near(0.1, "puts/s beside 1,000")),
     asked("list 100,000 keys", "list p50 ms", MostTimes(0.35)),
     asked("start on an empty directory", "exec to first put ms", MostTimes(0.5)),
 ];
@@ -134,5 +135,16 @@ mod tests {
         assert!(table(&of(0.7), show).contains("| 0.7 | yes |"));
         assert_eq!(missed.lines().count(), 6, "{missed}");
         assert!(table(&Measured(BTreeMap::new()), show).is_empty());
+    }
+    #[test]
+    fn what_is_to_be_near_may_be_neither_below_nor_above() {
+        let beside = |some| {
+            let figures = [("puts/s beside none", 100.0), ("puts/s beside 1,000", some)];
+            Measured([(("puts beside idle watchers", HITHER), figures.into())].into())
+        };
+        for (some, verdict) in [(89.0, "**no**"), (91.0, "yes"), (109.0, "yes"), (111.0, "**no**")] {
+            let table = table(&beside(some), |value| format!("{value}"));
+            assert!(table.contains(&format!("| 100 | {some} | {verdict} |")), "{table}");
+        }
     }
 }

@@ -195,11 +195,15 @@ pub(crate) async fn run(run: &Run) -> anyhow::Result<()> {
 
 /// One workload on one fresh server.
 async fn turn(run: &Run, system: System, work: Work) -> anyhow::Result<Figures> {
-    let mut server = match work {
-        Work::Applied => Server::hither_logging(&run.hither, applied::FILTER)?,
-        _ => system.start(run)?,
+    let start = || {
+        let mut server = match work {
+            Work::Applied => Server::hither_logging(&run.hither, applied::FILTER)?,
+            _ => system.start(run)?,
+        };
+        server.ends_gently = run.end_gently;
+        anyhow::Ok(server)
     };
-    server.ends_gently = run.end_gently;
+    let server = start()?;
     match work {
         Work::Loop { op, in_flight, connections } => {
             closed_loop::run(system, &server, op, in_flight, connections, run.seconds).await
@@ -213,7 +217,7 @@ async fn turn(run: &Run, system: System, work: Work) -> anyhow::Result<Figures> 
         Work::Burst { watchers, puts } => burst::run(system, &server, watchers, puts).await,
         Work::Instances { instances } => instances::run(system, &server, instances).await,
         Work::List { keys } => list::run(system, &server, keys).await,
-        Work::Start => start::run(system, server, || system.start(run)).await,
+        Work::Start => start::run(system, server, start).await,
     }
 }
 
