@@ -190,7 +190,7 @@ fn entry_row(entry: &Entry) -> [String; 6] {
 /// Characters of a value that a table shows: a line of a terminal and a half.
 const SHOWN_CHARS_MAX: usize = 120;
 
-/// Bytes as a table shows them: text without control characters, cut where it gets long; else how many there are.
+/// Bytes as a table shows them: text without what a terminal obeys or hides, cut where it gets long; else how many there are.
 pub(crate) fn shown(bytes: &[u8]) -> String {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return format!("<{} bytes>", bytes.len());
@@ -201,9 +201,18 @@ pub(crate) fn shown(bytes: &[u8]) -> String {
             shown.push('…');
             break;
         }
-        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+        if c.is_control() || is_unseen(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
     }
     shown
+}
+
+/// Whether a character turns the direction of the text around it (UAX #9, 2.1 to 2.6), or takes no room: two keys that differ
+/// only in such characters would look the same.
+const fn is_unseen(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+    )
 }
 
 #[cfg(test)]
@@ -274,6 +283,14 @@ mod tests {
              long/key  a\\u{1b}[2J  3        7         2        -\n\
              b         <2 bytes>   3        7         2        -\n"
         );
+    }
+
+    #[test]
+    fn a_table_shows_what_turns_text_around_or_takes_no_room() {
+        assert_eq!(shown("a/\u{202e}tuo-nruter".as_bytes()), "a/\\u{202e}tuo-nruter");
+        assert_eq!(shown("pay\u{200b}ments\u{feff}".as_bytes()), "pay\\u{200b}ments\\u{feff}");
+        let seen = "größe/สวัสดี/שלום/ключ";
+        assert_eq!(shown(seen.as_bytes()), seen, "letters of any script stay");
     }
 
     #[test]

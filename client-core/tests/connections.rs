@@ -5,8 +5,10 @@ mod support;
 use std::time::Duration;
 
 use hither_client_core::{Options, SessionState, Signal};
+use hither_protocol::codec::check_version;
 use hither_protocol::error::{CloseCode, LeaderHint, Refusal};
-use hither_protocol::message::{ClientAdd, GoAway, Request, Role, Start};
+use hither_protocol::frame::{Flags, Header};
+use hither_protocol::message::{ClientAdd, GoAway, Request, Role, Start, op};
 use hither_protocol::{Applied, ErrorCode, NodeId};
 use support::{Said, World, answered, get, options, resumed};
 
@@ -43,6 +45,18 @@ fn a_server_that_turns_the_client_away_is_believed_at_once() {
     world.refuse(link, 0, &refusal);
     let Some(Signal::Connected(Err(error))) = world.signal() else { panic!("no outcome") };
     assert_eq!(error.code(), ErrorCode::IdentityRevoked);
+}
+
+#[test]
+fn a_server_of_another_version_is_believed_at_once_and_both_versions_are_named() {
+    let mut world = World::new(options(1));
+    let link = world.accept();
+    let hello = Header { length: 0, op: op::HELLO, version: 1, flags: Flags::default(), id: 0 };
+    let refusal = check_version(hello, 2).expect_err("what a server of the next version says");
+    world.refuse(link, 0, &refusal);
+    let Some(Signal::Connected(Err(error))) = world.signal() else { panic!("no outcome") };
+    assert_eq!((error.code(), error.is_retryable()), (ErrorCode::UnsupportedVersion, false));
+    assert!(error.detail().contains("version 1 ") && error.detail().contains("version 2 "), "{error}");
 }
 
 #[test]
