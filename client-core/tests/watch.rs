@@ -303,6 +303,42 @@ fn a_watch_that_joins_before_the_first_snapshot_gets_that_one() {
 }
 
 #[test]
+fn a_watch_does_not_join_one_whose_snapshot_may_be_older_than_its_callers_write() {
+    let (mut world, link) = World::connected(options(1));
+    world.put(8, "y");
+    world.open_session(link, 1);
+    world.watch(1, Start::Snapshot);
+    let said = world.said(link);
+    let wire = said.iter().find_map(|said| if let Said::Subscribe(it) = said { Some(it.watch.0) } else { None });
+    let number = said.iter().find_map(|said| if let Said::Request(number, ..) = said { Some(*number) } else { None });
+    // Its snapshot is as of revision 10, and on its way, when the write is answered.
+    let (wire, number) = (wire.expect("a subscription"), number.expect("the put"));
+    world.create(link, wire, 10);
+    world.reply_put(link, number, 11);
+    world.watch(2, Start::Snapshot);
+    let second = world.subscription(link);
+    assert_eq!(second.start, Start::Snapshot);
+    world.snapshot(link, wire, 10, vec![entry("a", 3)]);
+    world.create(link, second.watch.0, 11);
+    world.snapshot(link, second.watch.0, 11, vec![entry("a", 3), entry("y", 11)]);
+    assert_eq!((world.told(1), world.told(2)), (vec![3], vec![3, 11]));
+    // The next one joins the second.
+    world.watch(3, Start::Snapshot);
+    assert_eq!(world.told(3), [3, 11]);
+}
+
+#[test]
+fn a_watch_joins_one_that_is_yet_to_be_asked_for_whatever_was_answered_before() {
+    let (mut world, link) = World::with_session(options(1));
+    world.lose(link);
+    world.watch(1, Start::Snapshot);
+    world.watch(2, Start::Snapshot);
+    let (link, _) = world.accept_again();
+    world.welcome(link, support::resumed());
+    world.subscription(link);
+}
+
+#[test]
 fn a_watch_never_begins_before_what_its_caller_has_seen() {
     let (mut world, link, _) = watching(options(1));
     world.put(9, "z");

@@ -43,6 +43,8 @@ pub(super) struct Carrier {
     pub(super) stream: Stream,
     pub(super) subscribers: Vec<u64>,
     pub(super) wire: Option<Wire>,
+    /// The newest revision in an answer when the stream was asked for: what it begins with is no older.
+    pub(super) asked_at: Revision,
     /// The application does not keep up: nothing is read until it does.
     pub(super) paused: bool,
     /// It was open before, so that opening it again goes on with it.
@@ -141,7 +143,17 @@ impl Watches {
 
 impl Carrier {
     pub(super) const fn new(stream: Stream, subscribers: Vec<u64>) -> Self {
-        Self { stream, subscribers, wire: None, paused: false, begun: false, attempts: 0, retry_at: None, error: None }
+        Self {
+            stream,
+            subscribers,
+            wire: None,
+            asked_at: Revision::ZERO,
+            paused: false,
+            begun: false,
+            attempts: 0,
+            retry_at: None,
+            error: None,
+        }
     }
 
     pub(super) fn count_frame(&mut self) {

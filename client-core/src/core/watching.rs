@@ -129,7 +129,8 @@ impl Core {
         let carrier = self.watches.carriers.get(key)?;
         // What a caller did before it watched is in the snapshot that it gets.
         let fresh = match carrier.stream.position() {
-            None => true,
+            // Its snapshot may be on its way, and is not yet made if it was not asked for.
+            None => carrier.wire.is_none() || carrier.asked_at >= self.answered,
             Some(position) => carrier.stream.is_created() && position >= self.answered,
         };
         (carrier.stream.view().is_complete() && !carrier.paused && fresh).then_some(key)
@@ -191,6 +192,7 @@ impl Core {
         if carrier.paused || carrier.wire.is_some() {
             return;
         }
+        carrier.asked_at = self.answered;
         if let Some(count) = link.add_stream() {
             self.actions.push_back(Action::AllowStreams { link: link_id, count });
         }
