@@ -4,9 +4,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use hither_protocol::Moment;
 use hither_protocol::codec::{Message, encode};
 use hither_protocol::message::KeepAlive;
+use hither_protocol::{Moment, SessionId};
 
 use crate::options::{BEAT_DEFAULT, BEATS_MISSED_MAX};
 use crate::url::Endpoint;
@@ -41,6 +41,8 @@ pub(crate) struct Link {
     pub(crate) keep_alive_at: Moment,
     keep_alive: u64,
     acknowledged: u64,
+    /// The session that the server knows this client by, and the first keep-alive whose answer speaks of it.
+    session: Option<(SessionId, u64)>,
     sent: VecDeque<(u64, Moment)>,
     /// Watch streams that this side asked for and that have not ended.
     pub(crate) streams: u64,
@@ -73,6 +75,7 @@ impl Link {
             keep_alive_at: now,
             keep_alive: 0,
             acknowledged: 0,
+            session: None,
             sent: VecDeque::new(),
             streams: 0,
             allowed: 0,
@@ -146,6 +149,22 @@ impl Link {
             self.sent.pop_front();
         }
         sent_at
+    }
+
+    /// What the server says to keep-alives from here on is said of this session: it was named in Hello, or opened here.
+    /// Answers to those that are on their way may speak of one before it.
+    pub(crate) fn speak_of(&mut self, session: SessionId) {
+        self.session = Some((session, self.next_keep_alive()));
+    }
+
+    /// The session that the server knows this client by.
+    pub(crate) fn session(&self) -> Option<SessionId> {
+        self.session.map(|(session, _)| session)
+    }
+
+    /// The session that the answer to a keep-alive speaks of.
+    pub(crate) fn spoken_of(&self, number: u64) -> Option<SessionId> {
+        self.session.filter(|(_, since)| number >= *since).map(|(session, _)| session)
     }
 
     /// The next keep-alive's number. Control frames arrive in order: once it is acknowledged, the server has handled

@@ -8,7 +8,9 @@ use std::time::Duration;
 use hither_client_core::OnLoss;
 use hither_client_core::{Options, SessionState, Signal};
 use hither_protocol::error::Refusal;
-use hither_protocol::message::{KeepAliveReply, LeaseCheckReply, LeaseGrantReply, Reply, Request, SessionReply};
+use hither_protocol::message::{
+    GoAway, KeepAliveReply, LeaseCheckReply, LeaseGrantReply, Reply, Request, SessionReply,
+};
 use hither_protocol::{Applied, ErrorCode, LeaseId};
 use support::{Said, World, answered, get, options, resumed};
 
@@ -213,7 +215,8 @@ fn a_session_that_is_over_takes_its_leases_along_and_the_next_mutation_opens_ano
         &Reply::LeaseGrant(LeaseGrantReply { lease: LeaseId(9), ttl_ms: 3_600_000, epoch: 1 }),
     );
     world.signals.clear();
-    world.say(link, 0, &KeepAliveReply { number: 1, session_alive: Some(false) });
+    // The first keep-alive came before the session.
+    world.say(link, 0, &KeepAliveReply { number: 2, session_alive: Some(false) });
     let states: Vec<SessionState> = world
         .signals
         .iter()
@@ -258,6 +261,61 @@ fn a_mutation_that_an_expired_session_certainly_did_not_run_goes_on_under_the_ne
     assert_eq!(context.retry.map(|token| (token.session.0, token.sequence.0)), Some((78, 1)));
     world.reply_put(link, number, 5);
     assert_eq!(answered(&mut world), (2, Ok(5)));
+}
+
+#[test]
+fn an_answer_that_is_about_an_earlier_session_does_not_end_the_present_one() {
+    let (mut world, link) = World::with_session(options(1));
+    world.sleep(400 * MS);
+    let said = world.said(link).into_iter().rev();
+    let late = said.filter_map(|said| if let Said::KeepAlive(number) = said { Some(number) } else { None }).next();
+    let late = late.expect("a keep-alive");
+    world.put(2, "a");
+    let (number, _, _) = world.request(link);
+    world.refuse(link, number, &Refusal::new(ErrorCode::SessionExpired, "over"));
+    world.open_session(link, 78);
+    world.requests(link);
+    world.core.handle_lease(world.now, 5, 60 * SECOND, OnLoss::Revoke);
+    world.pump();
+    let (number, _, _) = world.request(link);
+    world.reply(link, number, 2, &Reply::LeaseGrant(LeaseGrantReply { lease: LeaseId(9), ttl_ms: 60_000, epoch: 1 }));
+    world.signals.clear();
+    world.say(link, 0, &KeepAliveReply { number: late, session_alive: Some(false) });
+    assert!(world.signals.is_empty(), "{:?}", world.signals);
+    assert_eq!(world.core.metrics().sessions_lost, 1);
+    // What was asked after it was opened speaks of it.
+    world.say(link, 0, &KeepAliveReply { number: late + 1, session_alive: Some(false) });
+    assert!(world.signals.iter().any(|signal| matches!(signal, Signal::LeaseLost { lease: LeaseId(9) })));
+    assert_eq!(world.core.metrics().sessions_lost, 2);
+}
+
+#[test]
+fn a_server_that_was_greeted_before_the_session_was_opened_elsewhere_is_greeted_anew() {
+    for earlier in [false, true] {
+        let (mut world, before) = World::connected(options(1));
+        if earlier {
+            world.put(1, "a");
+            world.open_session(before, 77);
+        }
+        let mut sent = world.requests(before);
+        world.say(before, 0, &GoAway { retry_after_ms: 0, reason: "upgrade".to_owned() });
+        let link = world.accept();
+        // Meanwhile the connection before brings another session.
+        match sent.pop() {
+            Some((number, _, _)) => world.refuse(before, number, &Refusal::new(ErrorCode::SessionExpired, "over")),
+            None => world.put(1, "a"),
+        }
+        world.open_session(before, 78);
+        world.requests(before);
+        world.signals.clear();
+        world.welcome(link, earlier.then_some(SessionReply::Expired));
+        assert!(world.signals.is_empty(), "{:?}", world.signals);
+        assert!(world.hung_up.iter().any(|(hung_up, _)| *hung_up == link));
+        let (link, hello) = world.accept_again();
+        assert_eq!(hello.session.map(|session| session.0), Some(78));
+        world.welcome(link, resumed());
+        assert_eq!(world.core.state(), SessionState::Connected);
+    }
 }
 
 #[test]

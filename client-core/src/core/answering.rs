@@ -179,7 +179,10 @@ impl Core {
                     self.revoke(now, granted.lease);
                 }
             }
-            Purpose::OpenSession => self.session_opened(now, outcome, sent_at),
+            Purpose::OpenSession => {
+                let over = if let Phase::Sent(link, _) = call.phase { Some(link) } else { None };
+                self.session_opened(now, outcome, sent_at, over);
+            }
             Purpose::Check => {
                 if let Ok((_, Reply::LeaseCheck(checked))) = outcome {
                     self.lose_leases(checked.gone);
@@ -189,7 +192,14 @@ impl Core {
         }
     }
 
-    fn session_opened(&mut self, now: Moment, outcome: Result<(Stamp, Reply), Error>, sent_at: Option<Moment>) {
+    /// `over`: the connection that the answer came on.
+    fn session_opened(
+        &mut self,
+        now: Moment,
+        outcome: Result<(Stamp, Reply), Error>,
+        sent_at: Option<Moment>,
+        over: Option<LinkId>,
+    ) {
         self.opening = None;
         let opened = outcome.and_then(|(_, reply)| match reply {
             Reply::SessionOpen(opened) => Ok(opened),
@@ -201,6 +211,9 @@ impl Core {
                 let session = Session::new(&opened, sent_at.unwrap_or(now));
                 let session_id = session.id();
                 self.session = Some(session);
+                if let Some(link) = over.and_then(|over| self.links.get_mut(&over)) {
+                    link.speak_of(session_id);
+                }
                 for link in self.links.values_mut().filter(|link| link.is_open()) {
                     link.keep_alive_at = link.keep_alive_at.min(now);
                 }

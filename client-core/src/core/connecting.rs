@@ -48,6 +48,9 @@ impl Core {
             link.phase = Phase::Greeting { until };
             link.heard = now;
             link.tell(0, &hello);
+            if let Some(session) = hello.session {
+                link.speak_of(session);
+            }
         }
         self.settle(now);
     }
@@ -68,6 +71,12 @@ impl Core {
             let endpoint = link.endpoint.clone();
             self.hang_up(id, CloseCode::ClusterMismatch);
             self.lost_attempt(now, &endpoint, Error::new(ErrorCode::ClusterMismatch, detail));
+            return;
+        }
+        if self.session.as_ref().is_some_and(|session| link.session() != Some(session.id())) {
+            // One was opened over the connection before, after Hello: this server would not vouch for it.
+            self.hang_up(id, CloseCode::Moved);
+            self.dial_at = Some(now);
             return;
         }
         link.phase = Phase::Open { since: now };

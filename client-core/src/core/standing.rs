@@ -26,12 +26,14 @@ impl Core {
         self.options.beat_interval.map_or(interval, |beat| interval.min(beat))
     }
 
-    pub(super) fn handle_keep_alive_reply(&mut self, link: LinkId, reply: &KeepAliveReply) {
-        let Some(link) = self.links.get_mut(&link) else { return };
+    pub(super) fn handle_keep_alive_reply(&mut self, id: LinkId, reply: &KeepAliveReply) {
+        let Some(link) = self.links.get_mut(&id) else { return };
         let sent = link.acknowledge(reply.number);
-        let Some(session) = &mut self.session else { return };
+        let spoken_of = link.spoken_of(reply.number);
+        // It names none, and may be about one before this.
+        let Some(session) = self.session.as_mut().filter(|session| spoken_of == Some(session.id())) else { return };
         match (reply.session_alive, sent) {
-            (Some(false), _) => self.lose_session(),
+            (Some(false), _) if self.active == Some(id) => self.lose_session(),
             (Some(true), Some(sent)) if session.is_lost() => {
                 // What was reported lost stays lost, so it must not live on at the server.
                 session.revive(sent);
