@@ -123,6 +123,7 @@ pub(crate) struct Calls {
     ready: VecDeque<u64>,
     /// Those that need a session.
     mutations: VecDeque<u64>,
+    /// Calls that wait. The queues may hold as many again that ended there.
     waiting: usize,
 }
 
@@ -150,7 +151,7 @@ impl Calls {
         self.calls.len()
     }
 
-    /// Calls in the queue. Those that ended there count until they come up.
+    /// Calls in the queue.
     pub(crate) const fn waiting(&self) -> usize {
         self.waiting
     }
@@ -162,10 +163,27 @@ impl Calls {
     pub(crate) fn remove(&mut self, id: u64) -> Option<Call> {
         let call = self.calls.remove(&id)?;
         self.deadlines.remove(&(call.deadline, id));
-        if let Phase::Delayed(until) = call.phase {
-            self.delayed.remove(&(until, id));
+        match call.phase {
+            Phase::Waiting => {
+                self.waiting -= 1;
+                self.compact();
+            }
+            Phase::Delayed(until) => {
+                self.delayed.remove(&(until, id));
+            }
+            Phase::Sent(..) => {}
         }
         Some(*call)
+    }
+
+    /// Forgets in the queues what ended there, once that is more than what waits: without a server nothing comes up.
+    fn compact(&mut self) {
+        if self.ready.len() + self.mutations.len() > 2 * self.waiting {
+            let calls = &self.calls;
+            let waits = |id: &u64| calls.get(id).is_some_and(|call| call.phase == Phase::Waiting);
+            self.ready.retain(waits);
+            self.mutations.retain(waits);
+        }
     }
 
     /// Goes on with a call after its deadline, for another purpose.
@@ -181,8 +199,12 @@ impl Calls {
     pub(crate) fn requeue(&mut self, ids: &[u64]) {
         for id in ids.iter().rev() {
             let Some(call) = self.calls.get_mut(id) else { continue };
-            if let Phase::Delayed(until) = call.phase {
-                self.delayed.remove(&(until, *id));
+            match call.phase {
+                Phase::Waiting => continue,
+                Phase::Delayed(until) => {
+                    self.delayed.remove(&(until, *id));
+                }
+                Phase::Sent(..) => {}
             }
             call.phase = Phase::Waiting;
             call.entries.clear();
@@ -191,7 +213,18 @@ impl Calls {
         }
     }
 
-    /// Sends it again, but not before `until`.
+    /// It was taken off its queue and is on its way.
+    pub(crate) fn sent(&mut self, id: u64, link: LinkId, now: Moment) {
+        if let Some(call) = self.calls.get_mut(&id)
+            && call.phase == Phase::Waiting
+        {
+            call.phase = Phase::Sent(link, now);
+            call.sent += 1;
+            self.waiting -= 1;
+        }
+    }
+
+    /// Sends what was sent again, but not before `until`.
     pub(crate) fn delay(&mut self, id: u64, until: Moment) {
         if let Some(call) = self.calls.get_mut(&id) {
             call.phase = Phase::Delayed(until);
@@ -208,16 +241,15 @@ impl Calls {
                 return Some(id);
             }
             queue.pop_front();
-            self.waiting -= 1;
         }
         None
     }
 
-    /// Takes the first call off a queue.
-    pub(crate) fn pop(&mut self, mutations: bool) {
+    /// Takes a call off a queue, if it is still the first there.
+    pub(crate) fn pop(&mut self, mutations: bool, id: u64) {
         let queue = if mutations { &mut self.mutations } else { &mut self.ready };
-        if queue.pop_front().is_some() {
-            self.waiting -= 1;
+        if queue.front() == Some(&id) {
+            queue.pop_front();
         }
     }
 

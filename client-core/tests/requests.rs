@@ -216,3 +216,92 @@ fn a_reply_that_cannot_be_read_leaves_the_write_in_doubt() {
     world.deliver(link, &out);
     assert_eq!(answered(&mut world), (2, Err((ErrorCode::InvalidFrame, Applied::Unknown))));
 }
+
+#[test]
+fn a_session_that_is_refused_for_now_ends_the_writes_that_wait_for_it_and_is_not_asked_for_again_at_once() {
+    for code in [ErrorCode::NoSpace, ErrorCode::QuotaExceeded] {
+        let (mut world, link) = World::connected(options(1));
+        world.put(1, "a");
+        let (number, _, _) = world.request(link);
+        world.refuse(link, number, &Refusal::new(code, "full"));
+        assert_eq!(answered(&mut world), (1, Err((code, Applied::No))));
+        assert!(world.requests(link).is_empty(), "nobody waits for a session");
+        // The next write asks anew.
+        world.put(2, "a");
+        world.open_session(link, 77);
+        let (number, _, _) = world.request(link);
+        world.reply_put(link, number, 2);
+        assert_eq!(answered(&mut world), (2, Ok(2)));
+    }
+}
+
+#[test]
+fn a_write_that_waits_for_a_session_in_vain_says_what_the_session_failed_at() {
+    let detail = |world: &mut World| {
+        while let Some(signal) = world.signal() {
+            if let Signal::Answered { outcome: Err(error), .. } = signal {
+                assert_eq!((error.code(), error.applied()), (ErrorCode::Timeout, Applied::No));
+                return error.detail().to_owned();
+            }
+        }
+        panic!("nothing was answered");
+    };
+    let put = |world: &mut World, id| {
+        let put = hither_protocol::message::Put { key: "a".into(), value: "v".into(), lease: None, previous: false };
+        world.core.handle_call(world.now, id, put.into(), Some(300 * MS));
+        world.pump();
+    };
+    // It was refused each time.
+    let (mut world, link) = World::connected(Options { request_timeout: 200 * MS, ..options(1) });
+    put(&mut world, 1);
+    for _ in 0..30 {
+        for (number, _, _) in world.requests(link) {
+            world.refuse(link, number, &Refusal::new(ErrorCode::ServerBusy, "no hands free"));
+        }
+        world.sleep(10 * MS);
+    }
+    let why = detail(&mut world);
+    assert!(why.contains("session") && why.contains("no hands free"), "{why}");
+    // Nobody said anything.
+    let (mut world, _) = World::connected(options(1));
+    put(&mut world, 1);
+    world.sleep(300 * MS);
+    let why = detail(&mut world);
+    assert!(why.contains("session") && why.contains("s:1 did not answer"), "{why}");
+}
+
+#[test]
+fn calls_that_ended_in_an_outage_are_not_counted_among_those_that_wait() {
+    let refused = |world: &World| {
+        let busy = |signal: &&Signal| matches!(signal, Signal::Answered { outcome: Err(error), .. } if error.code() == ErrorCode::ServerBusy);
+        world.signals.iter().filter(busy).count()
+    };
+    // Their deadlines passed.
+    let mut world = World::new(Options { waiting_max: 10, request_timeout: SECOND, ..options(1) });
+    (1..=5).for_each(|id| world.put(id, "a"));
+    (6..=10).for_each(|id| world.core.handle_call(world.now, id, get("a"), None));
+    world.sleep(SECOND);
+    (11..=20).for_each(|id| world.put(id, "a"));
+    assert_eq!(refused(&world), 0);
+    // They were taken back: all but one, which is not forgotten.
+    (12..=20).for_each(|id| world.core.handle_cancel(world.now, id));
+    (21..=29).for_each(|id| world.put(id, "a"));
+    assert_eq!(refused(&world), 0);
+    world.put(30, "a");
+    assert_eq!(refused(&world), 1, "ten wait");
+    let link = world.accept();
+    world.welcome(link, None);
+    world.open_session(link, 77);
+    let sent: Vec<u64> = world.requests(link).iter().map(|(number, _, _)| *number).collect();
+    assert_eq!(sent, [11].into_iter().chain(21..=29).collect::<Vec<u64>>());
+}
+
+#[test]
+fn a_client_whose_queue_is_full_of_writes_still_opens_a_session_for_them() {
+    let mut world = World::new(Options { waiting_max: 10, ..options(1) });
+    (1..=10).for_each(|id| world.put(id, "a"));
+    let link = world.accept();
+    world.welcome(link, None);
+    world.open_session(link, 77);
+    assert_eq!(world.requests(link).len(), 10);
+}

@@ -211,6 +211,7 @@ impl Core {
                 let session = Session::new(&opened, sent_at.unwrap_or(now));
                 let session_id = session.id();
                 self.session = Some(session);
+                self.refused_session = None;
                 if let Some(link) = over.and_then(|over| self.links.get_mut(&over)) {
                     link.speak_of(session_id);
                 }
@@ -221,13 +222,14 @@ impl Core {
             }
             Err(error) => {
                 self.signals.extend(waiters.into_iter().map(|id| Signal::Session { id, outcome: Err(error.clone()) }));
-                // Mutations that wait: none can be sent without a session.
-                if !error.is_retryable() {
+                let may_wait = error.code() == ErrorCode::Timeout || is_transient(error.code());
+                // Mutations that wait: none can be sent without a session, and the next attempt is made at once.
+                if !may_wait && self.session.is_none() {
                     while let Some(id) = self.calls.front(true) {
-                        self.calls.pop(true);
                         self.end(now, id, Err(error.clone()));
                     }
                 }
+                self.refused_session = Some(error);
             }
         }
     }
@@ -284,10 +286,19 @@ impl Core {
                 self.links.get(&link).map_or_else(|| "the server".to_owned(), |link| link.endpoint.to_string());
             return Error::new(ErrorCode::Timeout, format!("{server} did not answer before the deadline"));
         }
+        let answers = self.active.is_some() && !self.silent;
+        if answers && call.phase == Phase::Waiting && call.request.is_mutation() && self.session.is_none() {
+            let opening = self.opening.and_then(|id| self.calls.get(id));
+            let last = opening.and_then(|opening| opening.last.as_ref()).or(self.refused_session.as_ref());
+            let why = last.cloned().or_else(|| opening.map(|opening| self.overdue(opening)));
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
+            let detail = format!("the request was not sent before its deadline, since no session is open{why}");
+            return Error::new(ErrorCode::Timeout, detail);
+        }
         if let Some(error) = &call.last {
             return error.clone();
         }
-        if self.active.is_some() && !self.silent {
+        if answers {
             return Error::new(
                 ErrorCode::Timeout,
                 "the request was not sent before its deadline: too many are on their way",

@@ -11,7 +11,7 @@ use rand::RngCore;
 
 use super::answering::closed;
 use super::{Action, Core, Signal};
-use crate::call::{Call, Phase, Purpose};
+use crate::call::{Call, Purpose};
 use crate::error::Error;
 use crate::link::LinkId;
 use crate::session::OnLoss;
@@ -99,7 +99,8 @@ impl Core {
         let call = Call::new(purpose, request, now, deadline);
         let refused = if self.is_closed() {
             Some(closed())
-        } else if self.calls.waiting() >= self.options.waiting_max {
+        } else if self.calls.waiting() >= self.options.waiting_max && purpose != Purpose::OpenSession {
+            // What waits for a session may be all that waits.
             Some(Error::new(ErrorCode::ServerBusy, "too many requests of this client wait for a server"))
         } else {
             self.pool_turned_away()
@@ -121,7 +122,7 @@ impl Core {
         while self.has_room(link)
             && let Some(id) = self.calls.front(false)
         {
-            self.calls.pop(false);
+            self.calls.pop(false, id);
             self.transmit(now, link, id);
         }
         while self.has_room(link)
@@ -134,14 +135,14 @@ impl Core {
             if !self.number(id) {
                 break;
             }
-            self.calls.pop(true);
+            self.calls.pop(true, id);
             self.transmit(now, link, id);
         }
         // The request for a session may just have been queued.
         while self.has_room(link)
             && let Some(id) = self.calls.front(false)
         {
-            self.calls.pop(false);
+            self.calls.pop(false, id);
             self.transmit(now, link, id);
         }
     }
@@ -218,7 +219,6 @@ impl Core {
         if call.sent > 0 {
             self.metrics.retries += 1;
         }
-        call.sent += 1;
-        call.phase = Phase::Sent(link_id, now);
+        self.calls.sent(id, link_id, now);
     }
 }

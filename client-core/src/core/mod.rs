@@ -223,6 +223,8 @@ pub struct Core {
     next_internal: u64,
     session: Option<Session>,
     opening: Option<u64>,
+    /// Why the last attempt to open a session failed, until one is open.
+    refused_session: Option<Error>,
     session_waiters: BTreeSet<u64>,
     seen: Revision,
     /// The newest revision in an answer.
@@ -267,6 +269,7 @@ impl Core {
             next_internal: 0,
             session: None,
             opening: None,
+            refused_session: None,
             session_waiters: BTreeSet::new(),
             seen,
             answered: seen,
