@@ -80,17 +80,8 @@ impl Call {
         }
     }
 
-    /// Whether it changes anything, so that not knowing what became of it matters.
     pub(crate) const fn has_effect(&self) -> bool {
-        self.request.is_mutation()
-            || matches!(
-                self.request,
-                Request::ClientAdd(_)
-                    | Request::ClientRevoke(_)
-                    | Request::Enrol(_)
-                    | Request::RenewIdentity(_)
-                    | Request::SessionClose(_)
-            )
+        has_effect(&self.request)
     }
 
     /// An error of this call says whether it may have taken effect.
@@ -110,6 +101,20 @@ impl Call {
             other => other,
         }
     }
+}
+
+/// Whether a request changes anything, so that not knowing what became of it matters.
+#[must_use]
+pub const fn has_effect(request: &Request) -> bool {
+    request.is_mutation()
+        || matches!(
+            request,
+            Request::ClientAdd(_)
+                | Request::ClientRevoke(_)
+                | Request::Enrol(_)
+                | Request::RenewIdentity(_)
+                | Request::SessionClose(_)
+        )
 }
 
 /// All calls, by number, which is their request number on the wire too.

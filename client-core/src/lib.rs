@@ -24,6 +24,7 @@ mod update;
 mod url;
 mod view;
 
+pub use call::has_effect;
 pub use core::{Action, Core, Note, Signal};
 pub use duration::{format_duration, parse_duration};
 pub use error::Error;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hither_client_core::{Error, Metrics, Options, SessionState};
+use hither_client_core::{Error, Metrics, Options, SessionState, has_effect};
 use hither_protocol::message::{Reply, Request, Stamp};
 use hither_protocol::{ErrorCode, SessionId};
 use tokio::sync::{oneshot, watch};
@@ -175,8 +175,9 @@ impl Client {
     fn begin(&self, request: Request, timeout: Option<Duration>) -> Result<Begun<'_>, Error> {
         let (reply, answer) = oneshot::channel();
         let id = self.number();
+        let has_effect = has_effect(&request);
         self.send(Command::Call { id, request, timeout, reply })?;
-        Ok(Begun { guard: CancelOnDrop { client: self, id, armed: true }, answer })
+        Ok(Begun { guard: CancelOnDrop { client: self, id, armed: true }, answer, has_effect })
     }
 
     pub(crate) fn number(&self) -> u64 {
@@ -192,12 +193,13 @@ impl Client {
 struct Begun<'a> {
     guard: CancelOnDrop<'a>,
     answer: oneshot::Receiver<Outcome>,
+    has_effect: bool,
 }
 
 impl Begun<'_> {
     async fn answer(self) -> Outcome {
-        let Self { guard, answer } = self;
-        let outcome = answer.await.unwrap_or_else(|_| Err(closed()));
+        let Self { guard, answer, has_effect } = self;
+        let outcome = answer.await.unwrap_or_else(|_| Err(if has_effect { unanswered() } else { closed() }));
         guard.disarm();
         outcome
     }
@@ -227,6 +229,11 @@ impl Drop for CancelOnDrop<'_> {
 
 pub(crate) fn closed() -> Error {
     Error::new(ErrorCode::Closed, "the client was closed")
+}
+
+/// The driver ended, with its runtime or in a panic, without an answer to something that it may have sent.
+pub(crate) fn unanswered() -> Error {
+    closed().maybe_applied()
 }
 
 /// The states of a client as they change. It may skip one that did not last.

@@ -10,8 +10,8 @@ use hither_protocol::message::{
 use hither_protocol::{ErrorCode, LeaseId};
 use tokio::sync::{oneshot, watch};
 
-use crate::client::{Client, closed};
-use crate::driver::Command;
+use crate::client::{Client, unanswered};
+use crate::driver::{Command, Granted};
 
 /// Leases asked for at once when all are listed.
 const PAGE: u32 = 1_000;
@@ -30,9 +30,9 @@ impl Client {
     pub(crate) async fn keep_lease(&self, ttl: Duration, on_loss: OnLoss) -> Result<Lease, Error> {
         let (reply, answer) = oneshot::channel();
         let id = self.number();
-        // Dropped while it waits, the answer finds nobody and the driver revokes the lease again.
+        let mut granting = Granting { client: self, answer };
         self.send(Command::Lease { id, ttl, on_loss, reply })?;
-        let (granted, lost) = answer.await.unwrap_or_else(|_| Err(closed()))?;
+        let (granted, lost) = (&mut granting.answer).await.unwrap_or_else(|_| Err(unanswered()))?;
         Ok(Lease { client: self.clone(), granted, lost, released: false })
     }
 
@@ -84,6 +84,23 @@ impl Client {
             if !page.more || empty {
                 return Ok(leases);
             }
+        }
+    }
+}
+
+/// A lease that was asked for. Nobody else knows of it until it is taken from here: dropped before, it is let go of.
+struct Granting<'a> {
+    client: &'a Client,
+    answer: oneshot::Receiver<Granted>,
+}
+
+impl Drop for Granting<'_> {
+    fn drop(&mut self) {
+        // From here on the answer finds nobody, and the driver revokes the lease. It may have come already.
+        self.answer.close();
+        if let Ok(Ok((granted, _))) = self.answer.try_recv() {
+            // A driver that is gone has ended the session, and the lease with it.
+            let _ = self.client.send(Command::Release { lease: granted.lease, revoke: true });
         }
     }
 }

@@ -62,6 +62,11 @@ impl Mailbox {
         filled
     }
 
+    /// Whether it is to take no more for now: it was full, and is not half empty yet.
+    pub(crate) fn is_full(&self) -> bool {
+        self.lock().full
+    }
+
     /// Whether the watch is the present; what was told before and not taken is no news any more.
     pub(crate) fn stand(&self, live: bool) {
         let mut inner = self.lock();

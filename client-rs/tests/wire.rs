@@ -2,14 +2,15 @@
 
 mod support;
 
-use std::future::IntoFuture;
+use std::future::{Future, IntoFuture};
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use hither::{Applied, ErrorCode, Event, KeyRange, Registration, SessionState, Start, UpdateKind};
 use hither_protocol::ALPN_CLIENT;
-use support::{Authority, Heard, Server, soon};
+use support::{Authority, HANGING, Heard, Server, soon};
 
 #[tokio::test]
 async fn a_client_puts_gets_and_watches() {
@@ -232,6 +233,21 @@ async fn closing_is_prompt_and_said() {
 }
 
 #[tokio::test]
+async fn a_write_made_while_the_client_closes_is_known_not_to_be_sent() {
+    let mut server = Server::start();
+    let client = server.client().connect().await.expect("a client");
+    let closing = tokio::spawn({
+        let client = client.clone();
+        async move { client.close().await }
+    });
+    server.hears(&Heard::Goodbye).await;
+    while !closing.is_finished() {
+        let error = client.put("a", "v").await.expect_err("it is closing");
+        assert_eq!((error.code(), error.applied()), (ErrorCode::Closed, Applied::No));
+    }
+}
+
+#[tokio::test]
 async fn the_last_handle_says_goodbye() {
     let mut server = Server::start();
     let client = server.client().connect().await.expect("a client");
@@ -264,6 +280,49 @@ fn a_program_ends_with_calls_in_flight() {
         done.send(()).expect("the test waits");
     });
     ended.recv_timeout(support::PATIENCE).expect("it hangs at exit");
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_died_with_its_runtime_may_have_taken_effect_and_one_after_it_has_not() {
+    let mut server = Server::start();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let client = server.client().runtime(runtime.handle().clone()).connect().await.expect("a client");
+    let write = tokio::spawn(client.put("hang", "v").into_future());
+    server.hears(&Heard::Request("Put")).await;
+    let read = tokio::spawn(client.get("hang").into_future());
+    server.hears(&Heard::Request("Get")).await;
+    let mut lease = Box::pin(client.lease(HANGING));
+    assert!(lease.as_mut().now_or_never().is_none());
+    server.hears(&Heard::Request("LeaseGrant")).await;
+    runtime.shutdown_background();
+    let error = soon("the end", write).await.expect("no panic").expect_err("no answer");
+    assert_eq!((error.code(), error.applied()), (ErrorCode::Closed, Applied::Unknown));
+    let error = soon("the end", lease).await.expect_err("no answer");
+    assert_eq!((error.code(), error.applied()), (ErrorCode::Closed, Applied::Unknown));
+    let error = soon("the end", read).await.expect("no panic").expect_err("no answer");
+    assert_eq!((error.code(), error.applied()), (ErrorCode::Closed, Applied::No));
+    let error = client.put("a", "v").await.expect_err("nobody is there");
+    assert_eq!((error.code(), error.applied()), (ErrorCode::Closed, Applied::No));
+}
+
+#[tokio::test]
+async fn a_lease_that_was_granted_to_a_future_dropped_before_it_knew_is_revoked() {
+    struct Told(tokio::sync::Notify);
+    impl std::task::Wake for Told {
+        fn wake(self: Arc<Self>) {
+            self.0.notify_one();
+        }
+    }
+    let mut server = Server::start();
+    let client = server.client().connect().await.expect("a client");
+    let mut lease = Box::pin(client.lease(Duration::from_secs(60)));
+    let told = Arc::new(Told(tokio::sync::Notify::new()));
+    let waker = std::task::Waker::from(Arc::clone(&told));
+    assert!(lease.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+    soon("the answer", told.0.notified()).await;
+    drop(lease);
+    server.hears(&Heard::Request("LeaseRevoke")).await;
 }
 
 #[tokio::test]

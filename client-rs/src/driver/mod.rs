@@ -13,7 +13,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -40,6 +40,9 @@ use told::Told;
 /// What a call comes back with.
 pub(crate) type Outcome = Result<(Stamp, Reply), Error>;
 
+/// What a lease that is kept comes back with. The receiver turns true when it is lost.
+pub(crate) type Granted = Result<(LeaseGrantReply, watch::Receiver<bool>), Error>;
+
 /// Commands and events taken at one wake-up before what they led to is written: large enough to fill packets, small
 /// enough that the first of them does not wait for the last.
 const BATCH: usize = 256;
@@ -61,12 +64,7 @@ pub(crate) enum Command {
     /// Opens the session, if there is none.
     Session { id: u64, reply: oneshot::Sender<Result<SessionId, Error>> },
     /// Grants a lease and keeps it.
-    Lease {
-        id: u64,
-        ttl: Duration,
-        on_loss: OnLoss,
-        reply: oneshot::Sender<Result<(LeaseGrantReply, watch::Receiver<bool>), Error>>,
-    },
+    Lease { id: u64, ttl: Duration, on_loss: OnLoss, reply: oneshot::Sender<Granted> },
     /// Keeps a lease no longer.
     Release { lease: LeaseId, revoke: bool },
     /// Opens a watch.
@@ -106,13 +104,13 @@ pub(crate) async fn start(options: Options, identity: Identity, kept: Option<Kep
     let beats = Arc::clone(&registry.beats);
     let core = Core::new(options, SmallRng::from_os_rng().next_u64(), clock::now());
     let driver = Driver {
+        asked,
         core,
         links,
         told,
         renewal: Renewal::new(identity, kept),
         metrics: Arc::clone(&metrics),
         beats,
-        asked,
         timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         leaving: false,
         closers: Vec::new(),
@@ -123,6 +121,8 @@ pub(crate) async fn start(options: Options, identity: Identity, kept: Option<Kep
 }
 
 struct Driver {
+    /// Dropped first: who hears that the driver is gone, and asks for more, is told that it was not sent.
+    asked: Asked,
     core: Core,
     links: Links,
     told: Told,
@@ -130,7 +130,6 @@ struct Driver {
     metrics: Arc<Mutex<Metrics>>,
     /// What views read their age from.
     beats: Arc<AtomicU64>,
-    asked: Asked,
     timer: Pin<Box<Sleep>>,
     leaving: bool,
     closers: Vec<oneshot::Sender<()>>,
@@ -180,10 +179,24 @@ impl Driver {
         // Whatever the network does, whoever closes does not wait longer.
         let sockets = self.links.sockets();
         let _ = tokio::time::timeout(FLUSH, sockets.wait_idle()).await;
+        self.refuse_what_is_left();
+        // From here on nothing can be asked for.
+        drop(self.asked);
         for done in self.closers.drain(..) {
             // Who asked may have stopped waiting.
             let _ = done.send(());
         }
+    }
+
+    /// Answers what was asked for while the last packets left: the core refuses it, so that it is known not to be sent.
+    fn refuse_what_is_left(&mut self) {
+        let (mut context, mut left) = (Context::from_waker(Waker::noop()), Vec::new());
+        while self.asked.poll(&mut context, BATCH, &mut left) == Poll::Ready(true) {}
+        let now = clock::now();
+        for command in left {
+            self.take(now, command);
+        }
+        self.tell(now);
     }
 
     /// Waits for a command, an event or the time.
@@ -259,7 +272,7 @@ impl Driver {
                     self.core.handle_follow_standing(now, id);
                 }
             }
-            Command::Drained { id } => self.core.handle_drained(now, id),
+            Command::Drained { id } => self.told.drained(&mut self.core, now, id),
             Command::Unwatch { id } => {
                 self.told.watches.remove(&id);
                 self.core.handle_unwatch(now, id);

@@ -10,7 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::links::Links;
 use super::renewal::{RENEWAL, Renewal};
-use super::{Outcome, StateOnDrop};
+use super::{Granted, Outcome, StateOnDrop};
 use crate::mailbox::Mailbox;
 
 /// Everyone who waits for something.
@@ -19,12 +19,10 @@ pub(super) struct Told {
     state: StateOnDrop,
     pub(super) calls: HashMap<u64, oneshot::Sender<Outcome>>,
     pub(super) sessions: HashMap<u64, oneshot::Sender<Result<SessionId, Error>>>,
-    pub(super) grants: HashMap<u64, Grant>,
+    pub(super) grants: HashMap<u64, oneshot::Sender<Granted>>,
     pub(super) leases: HashMap<LeaseId, watch::Sender<bool>>,
     pub(super) watches: HashMap<u64, Watching>,
 }
-
-type Grant = oneshot::Sender<Result<(LeaseGrantReply, watch::Receiver<bool>), Error>>;
 
 /// A watch of the application. It ends with its last mailbox.
 pub(super) struct Watching {
@@ -143,6 +141,14 @@ impl Told {
             core.handle_full(now, id);
         }
     }
+
+    /// The application took from a full mailbox until there was room. It may have been filled again before this was heard:
+    /// then there will be room once more.
+    pub(super) fn drained(&self, core: &mut Core, now: Moment, id: u64) {
+        if self.watches.get(&id).is_some_and(|watching| !watching.mailbox.is_full()) {
+            core.handle_drained(now, id);
+        }
+    }
 }
 
 impl Drop for Told {
@@ -166,5 +172,97 @@ fn log(note: &Note) {
         }
         Note::Gap { reason } => tracing::warn!(reason, "a watch is opened again where it was"),
         Note::SessionLost { leases } => tracing::warn!(leases, "the session is lost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use bytes::BytesMut;
+    use hither_client_core::{Action, LinkId, Options, UpdateKind, WatchSpec};
+    use hither_protocol::codec::{Decoder, Message, encode};
+    use hither_protocol::message::{Created, Filter, Mode, Role, Start, Subscribe, Welcome, op};
+    use hither_protocol::{ClusterId, Event, KeyRange, LeaseState, Lineage, NodeId};
+
+    use super::*;
+
+    const NOW: Moment = Moment(1);
+    const LINEAGE: Lineage = Lineage { cluster: ClusterId([1; 16]), incarnation: 1 };
+
+    fn say<M: Message>(core: &mut Core, link: LinkId, id: u64, message: &M) {
+        let (mut bytes, mut decoder) = (BytesMut::new(), Decoder::default());
+        encode(&mut bytes, id, message);
+        decoder.push(&bytes);
+        let frame = decoder.next_frame().expect("it can be read").expect("a frame");
+        core.handle_frame(NOW, link, &frame);
+    }
+
+    /// A core whose server has opened watch 1.
+    fn watching() -> Core {
+        let endpoints = vec!["a:1".parse().expect("an endpoint")];
+        let mut core = Core::new(Options { endpoints, ..Options::default() }, 1, NOW);
+        let Some(Action::Dial { link, .. }) = core.poll_action() else { panic!("it connects") };
+        core.handle_dialed(NOW, link);
+        let welcome = Welcome {
+            lineage: LINEAGE,
+            node: NodeId(1),
+            version: String::new(),
+            name: String::new(),
+            role: Role::Client,
+            term: 1,
+            revision: Revision(1),
+            leader: None,
+            session: None,
+            beat_ms: 1_000,
+            endpoints: vec![],
+        };
+        say(&mut core, link, 0, &welcome);
+        let spec = WatchSpec {
+            range: KeyRange::All,
+            start: Start::Now,
+            mode: Mode::default(),
+            filter: Filter::default(),
+            previous: false,
+            min_interval_ms: 0,
+        };
+        core.handle_watch(NOW, 1, spec, None);
+        let mut said = Decoder::default();
+        said.push(&core.poll_control(link).expect("it subscribes"));
+        let wire = std::iter::from_fn(|| said.next_frame().expect("it can be read"))
+            .find(|frame| frame.header.op == op::SUBSCRIBE)
+            .map(|frame| hither_protocol::codec::decode::<Subscribe>(&frame).expect("Subscribe").watch.0);
+        say(&mut core, link, wire.expect("a subscription"), &Created { revision: Revision(1), lineage: LINEAGE });
+        while core.poll_action().is_some() {}
+        core
+    }
+
+    fn update(revision: u64) -> Update {
+        let revision = Revision(revision);
+        let event = Event::Liveness { lease: LeaseId(1), state: LeaseState::Alive, revision };
+        Update { revision, kind: UpdateKind::Changes, events: vec![event], folded: false }
+    }
+
+    #[test]
+    fn a_watch_that_was_filled_again_is_not_read_on_for_the_room_that_was_there_before() {
+        let mut core = watching();
+        let (mut told, _state) = Told::new(oneshot::channel().0);
+        let mailbox = Arc::new(Mailbox::new(4, usize::MAX));
+        told.watches.insert(1, Watching { opened: None, mailbox: Arc::clone(&mailbox) });
+        let take = || match mailbox.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(taken)) => taken.drained,
+            _ => panic!("nothing to take"),
+        };
+        // One wake-up brings it all; the application takes half meanwhile, and says so, which the driver has yet to hear.
+        (2..=5).for_each(|revision| told.update(&mut core, NOW, 1, update(revision)));
+        assert_eq!([take(), take()], [false, true]);
+        (6..=7).for_each(|revision| told.update(&mut core, NOW, 1, update(revision)));
+        assert!(matches!(core.poll_action(), Some(Action::Pause { .. })));
+        while core.poll_action().is_some() {}
+        told.drained(&mut core, NOW, 1);
+        assert_eq!(core.poll_action(), None, "it is full");
+        assert_eq!([take(), take()], [false, true]);
+        told.drained(&mut core, NOW, 1);
+        assert!(matches!(core.poll_action(), Some(Action::Resume { .. })));
     }
 }

@@ -29,6 +29,9 @@ pub use authority::{Authority, CLUSTER};
 /// How long anything may take before a test has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Asked for a lease of this time to live, the server does not answer.
+pub const HANGING: Duration = Duration::from_secs(66);
+
 /// Waits no longer than [`PATIENCE`].
 pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} did not happen"))
@@ -295,6 +298,7 @@ fn answer(shared: &Shared, request: &Request) -> Option<Result<Reply, Refusal>> 
     Some(Ok(match request {
         Request::Get(get) if get.key.as_bytes().starts_with(b"hang") => return None,
         Request::Put(put) if put.key.as_bytes().starts_with(b"hang") => return None,
+        Request::LeaseGrant(grant) if grant.ttl_ms == HANGING.as_millis() as u64 => return None,
         Request::Get(get) => Reply::Get(GetReply { entry: store.entries.get(&get.key).cloned() }),
         Request::Range(range) => {
             let inside = |entry: &&Entry| range.range.contains(entry.key.as_bytes());
