@@ -213,6 +213,43 @@ async fn a_view_that_nobody_uses_is_let_go_of_and_one_that_is_too_large_is_refus
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_that_was_let_go_of_ages_though_others_are_confirmed() -> anyhow::Result<()> {
+    let node = Node::start().await;
+    let finder = node.client().beat_interval(BEAT).option("view_idle", "500ms").connect().await?;
+    let _other = finder.watch_service("other").await?;
+    let view = finder.discover("api").await?;
+    until("nobody follows it", PATIENT, async || (finder.metrics().watches == 1).then_some(())).await;
+    until("it ages", PATIENT, async || (view.age() > BEAT * 8).then_some(())).await;
+    until("the other is young", PATIENT, async || (finder.view("other")?.age() < BEAT * 4).then_some(())).await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_held_service_that_outgrew_its_limit_says_so_until_it_is_found_again() -> anyhow::Result<()> {
+    let node = Node::start().await;
+    let finder = node.client().option("view_bytes_max", "4000").connect().await?;
+    let service = node.client().connect().await?;
+    let _first = service.register(Registration::new("api").id("first").port(1)).await?;
+    let (held, pick) = (finder.service("api")?, Pick::round_robin());
+    assert_eq!(held.discover().await?.len(), 1);
+    assert_eq!(held.pick(&pick)?.id, "first");
+    let mut more = Vec::new();
+    for _ in 0..8 {
+        more.push(service.register(Registration::new("api").port(1)).await?);
+    }
+    let is_told = || held.pick(&pick).err().filter(|error| error.code() == ErrorCode::ViewTooLarge);
+    until("a pick says why there is none", PATIENT, async || is_told()).await;
+    assert!(held.view().is_none(), "what was known last is not shown for ever");
+    assert_eq!(held.discover().await.expect_err("too large").code(), ErrorCode::ViewTooLarge);
+    for one in more {
+        one.deregister().await?;
+    }
+    assert_eq!(held.discover().await?.len(), 1);
+    assert_eq!((held.pick(&pick)?.id.as_str(), held.view().map(|view| view.len())), ("first", Some(1)));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_is_only_dropped_ends_with_all_that_it_follows_and_has_registered() -> anyhow::Result<()> {
     let node = Node::start().await;
     let witness = node.client().connect().await?;
