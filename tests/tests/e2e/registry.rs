@@ -1,7 +1,9 @@
 //! Services find each other, whatever happens to them, to the network and to the server.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use hither::{
     ErrorCode, InstanceFilter, Pick, Registration, RegistrationState, ServiceUpdate, ServiceView, ServiceWatch,
     ViewState,
@@ -246,6 +248,26 @@ async fn a_held_service_that_outgrew_its_limit_says_so_until_it_is_found_again()
     }
     assert_eq!(held.discover().await?.len(), 1);
     assert_eq!((held.pick(&pick)?.id.as_str(), held.view().map(|view| view.len())), ("first", Some(1)));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_deregisters_what_is_gone_already_finds_the_service_at_once() -> anyhow::Result<()> {
+    let node = Node::start().await;
+    let (client, other) = (node.client().connect().await?, node.client().connect().await?);
+    let _one = other.register(Registration::new("api").id("one").port(1)).await?;
+    assert_eq!(client.discover("api").await?.len(), 1);
+    let asked = client.metrics().requests;
+    let mut deregistering = pin!(client.deregister("api", "one", None));
+    // It reads the record, and is not polled while that is taken out and something else is written.
+    assert!(deregistering.as_mut().now_or_never().is_none());
+    let is_read = || client.metrics().requests > asked && client.metrics().in_flight == 0;
+    until("the record is read", PATIENT, async || is_read().then_some(())).await;
+    other.delete(hither::Instance::key_of("api", "one")).await?;
+    other.put("another", "v").await?;
+    assert!(!deregistering.await?, "it was there no more");
+    let found = within("it is found", LOST, client.discover("api").timeout(PATIENT).into_future()).await?;
+    assert!(found.len() <= 1);
     Ok(())
 }
 
