@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+import { join } from "node:path";
 import { before, after, describe, test } from "node:test";
 
 import { Entry, HitherError, InvalidArgumentError, KeyEmptyError, TimeoutError, ValueTooLargeError } from "hither";
@@ -155,6 +157,12 @@ describe("keys", () => {
     }
     const error = await client.kv.get("").catch((error) => error);
     assert.equal(JSON.parse(JSON.stringify(error)).code, "HITHER_KEY_EMPTY");
+  });
+
+  test("more calls may be taken back at once than a function takes arguments", async () => {
+    const { port } = createRequire(import.meta.url)(join(import.meta.dirname, "../node_modules/hither/dist/port.js"));
+    for (let n = 0; n < 200_000; n++) port().unlisten(port().listen(() => {}));
+    assert.equal(await client.kv.get("kv/nothing"), undefined);
   });
 
   test("an aborted call rejects with the signal's reason and is taken back", async () => {

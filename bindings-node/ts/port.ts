@@ -63,7 +63,9 @@ export class Port {
     for (let at = 1; at < drained.length; at += 3) {
       this.#calls[drained[at] as number]?.(drained[at + 1] as boolean, drained[at + 2]);
     }
-    this.#free.push(...this.#freed.splice(0));
+    // One by one: there may be more than a call takes arguments.
+    for (const id of this.#freed) this.#free.push(id);
+    this.#freed.length = 0;
     // In the turn after the next timers and sockets: a wake-up would come before them.
     if (drained[0] === true) setImmediate(this.#drain);
   };

@@ -86,7 +86,9 @@ fn block<T: Send>(py: Python<'_>, future: impl Future<Output = Result<T, Failure
     loop {
         let waited = {
             let _waiting = process.waiting();
-            py.detach(|| process.handle().block_on(async { tokio::time::timeout(SLICE, future.as_mut()).await }))
+            let slice = async { tokio::time::timeout(SLICE, future.as_mut()).await };
+            // A task of a loop may call this, in a thread that asks for the loop's clients together.
+            py.detach(|| hither::apart(|| process.handle().block_on(slice)))
         };
         process.logs.deliver(py);
         match waited {

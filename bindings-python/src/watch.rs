@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use hither::{Error, ErrorCode, Filter, Mode, Revision, Start, Update};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
+use tokio::sync::watch;
 
 use crate::call::{run_on, within};
 use crate::client::Core;
@@ -29,6 +30,9 @@ pub(crate) struct Watch {
 struct Slot {
     /// The open watch; none once it was closed.
     watch: OnceLock<Mutex<Option<hither::Watch>>>,
+    /// Held by whoever polls it: it wakes only the last who did.
+    turn: tokio::sync::Mutex<()>,
+    closed: watch::Sender<bool>,
     /// What a wait brought and nobody has taken: a wait that is cancelled loses nothing.
     kept: Mutex<VecDeque<Result<Update, Error>>>,
 }
@@ -38,11 +42,38 @@ impl Slot {
         self.watch.get().ok_or_else(|| Error::new(ErrorCode::Closed, "the watch is not open").into())
     }
 
-    /// The next update, if it is there or once it is.
-    fn poll(&self, context: &mut Context<'_>) -> Poll<Option<Result<Update, Error>>> {
+    /// The next update if it is there, and nobody waits for it.
+    fn ready(&self) -> Option<Result<Update, Error>> {
+        // Before what is kept is looked at: what comes later is kept behind it.
+        let turn = self.turn.try_lock();
         if let Some(kept) = self.kept.lock().pop_front() {
-            return Poll::Ready(Some(kept));
+            return Some(kept);
         }
+        match turn.map(|_turn| self.poll(&mut Context::from_waker(Waker::noop()))) {
+            Ok(Poll::Ready(next)) => next,
+            Ok(Poll::Pending) | Err(_) => None,
+        }
+    }
+
+    /// Waits until something is kept: false once the watch has ended.
+    async fn wait(&self) -> bool {
+        let mut closed = self.closed.subscribe();
+        let _turn = self.turn.lock().await;
+        if !self.kept.lock().is_empty() {
+            return true;
+        }
+        let next = tokio::select! {
+            biased;
+            _ = closed.wait_for(|closed| *closed) => None,
+            next = poll_fn(|context| self.poll(context)) => next,
+        };
+        let some = next.is_some();
+        self.kept.lock().extend(next);
+        some
+    }
+
+    /// In one's turn.
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Option<Result<Update, Error>>> {
         let Some(mut watch) = self.watch.get().map(Mutex::lock) else { return Poll::Ready(None) };
         watch.as_mut().map_or(Poll::Ready(None), |watch| watch.poll_next_unpin(context))
     }
@@ -99,10 +130,10 @@ impl Watch {
     fn poll(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let slot = self.slot.get()?;
         slot.open()?;
-        match slot.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Some(Ok(update))) => types::update(py, &update).map(Some),
-            Poll::Ready(Some(Err(error))) => Err(Failure::Core(error).into()),
-            Poll::Ready(None) | Poll::Pending => Ok(None),
+        match slot.ready() {
+            Some(Ok(update)) => types::update(py, &update).map(Some),
+            Some(Err(error)) => Err(Failure::Core(error).into()),
+            None => Ok(None),
         }
     }
 
@@ -111,14 +142,7 @@ impl Watch {
     fn wait(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<Py<PyAny>> {
         let slot = Arc::clone(self.slot.get()?);
         slot.open()?;
-        run_on(self.port.as_ref(), py, async move {
-            let next = within(timeout, poll_fn(|context| slot.poll(context))).await;
-            Ok(next.map(|next| {
-                let some = next.is_some();
-                slot.kept.lock().extend(next);
-                some
-            }))
-        })
+        run_on(self.port.as_ref(), py, async move { Ok(within(timeout, slot.wait()).await) })
     }
 
     /// The revision up to which everything was told.
@@ -129,6 +153,7 @@ impl Watch {
     /// Closes it. In a forked child there is nothing to close.
     fn close(&self) {
         let Ok(slot) = self.slot.get() else { return };
+        slot.closed.send_replace(true);
         if let Some(watch) = slot.watch.get() {
             let closed = watch.lock().take();
             drop(closed);

@@ -319,6 +319,32 @@ def test_the_suite_of_calls_runs_on_uvloop(hither_server):
     uvloop.run(main())
 
 
+def test_a_blocking_call_in_a_task_that_an_answer_had_go_on_comes_back(hither_server):
+    program = """
+        import asyncio, hither, hither.sync
+
+        async def main():
+            blocking = hither.sync.connect()
+            async with hither.connect() as client:
+                await client.kv.get("a")
+                assert blocking.kv.get("b") is None
+                watch = blocking.watch("a", start="now")
+                await client.kv.get("a")
+                # Asked for and not awaited: it is done meanwhile.
+                putting = client.kv.put("a", "v")
+                putting.send(None)
+                print(watch.next().kind)
+                putting.close()
+                await client.kv.get("a")
+                blocking.close()
+
+        asyncio.run(main())
+    """
+    for bridge in ("", "thread"):
+        done = run(hither_server, program, timeout=10, HITHER_BRIDGE=bridge)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "changes\n", ""), done
+
+
 async def test_a_client_that_was_not_closed_is_warned_of(hither_connect):
     client = await hither_connect()
     with pytest.warns(ResourceWarning, match="was not closed"):

@@ -10,7 +10,7 @@ import pytest
 from support import until
 
 import hither
-from hither import op
+from hither import _native, op
 
 
 async def test_a_watch_tells_the_state_and_then_every_change(hither_connect):
@@ -133,6 +133,48 @@ async def test_a_wait_has_a_time_and_loses_nothing_by_it(hither_connect):
         assert isinstance(caught.value, hither.HitherTimeoutError)
         await client.kv.put("k", "1")
         assert len(await watch.next(timeout=5)) == 1
+
+
+async def test_tasks_that_wait_for_the_same_watch_take_turns_and_all_of_them_end_with_it(hither_connect):
+    before = _native.live_calls()
+    async with hither_connect() as client, client.watch("k", start="now") as watch:
+        waiting = [asyncio.create_task(watch.next()) for _ in range(3)]
+        await until("they wait", lambda: _native.live_calls() == before + 3)
+        # Who looks in between, or is cancelled, takes nobody's turn.
+        with pytest.raises(TimeoutError):
+            await watch.next(timeout=0.01)
+        waiting.pop(0).cancel()
+        values = []
+        for number in range(2):
+            await client.kv.put("k", str(number))
+            done, _ = await asyncio.wait(waiting, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                waiting.remove(task)
+                values += [event.entry.text() for event in task.result()]
+        assert values == ["0", "1"] and not waiting
+        waiting = [asyncio.create_task(watch.next()) for _ in range(3)]
+        await until("they wait again", lambda: _native.live_calls() == before + 3)
+        watch.close()
+        assert await asyncio.wait_for(asyncio.gather(*waiting), 5) == [None] * 3
+
+
+@pytest.mark.parametrize("of", ["keys", "a service"])
+async def test_what_one_waited_for_and_did_not_take_is_there_for_the_next_who_waits(hither_connect, of):
+    async with hither_connect() as client:
+        async with client.watch("k", start="now") if of == "keys" else client.watch_service("api") as watch:
+            if of == "a service":
+                await watch.next()
+            # As a task does that is cancelled when its wait is over and it has not gone on.
+            first, second = watch._source.wait(None), watch._source.wait(None)
+            await client.kv.put("k", "v")
+            async with client.register("api", port=80):
+                assert await first
+                assert await asyncio.wait_for(_awaited(second), 5)
+                assert watch._source.poll() is not None
+
+
+async def _awaited(call):
+    return await call
 
 
 async def test_a_watch_that_is_never_empty_starves_nobody(hither_connect):

@@ -290,6 +290,22 @@ fn beats_keep_a_view_young_and_without_them_it_ages() {
 }
 
 #[test]
+fn a_view_of_which_nothing_is_told_any_more_ages_though_others_are_confirmed() {
+    let at = |seconds: u32| Moment::default() + SECOND * seconds;
+    let beats = Arc::new(AtomicU64::new(0));
+    let options = RosterOptions { hold: HOLD, clock: || Moment::default() + SECOND * 10 };
+    let mut roster = Roster::new("api", options, Arc::clone(&beats));
+    let update = Update { revision: Revision(1), kind: UpdateKind::Snapshot, events: vec![], folded: false };
+    roster.handle_update(at(1), &update);
+    roster.handle_live(at(1), true);
+    let view = roster.poll_view(at(1)).expect("a view");
+    beats.store(at(4).0, Ordering::SeqCst);
+    drop(roster);
+    beats.store(at(9).0, Ordering::SeqCst);
+    assert_eq!(view.age(), SECOND * 6);
+}
+
+#[test]
 fn a_weight_is_a_share_and_none_takes_none() {
     let mut world = World::with(&[]);
     let events = vec![

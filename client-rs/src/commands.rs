@@ -20,7 +20,7 @@ thread_local! {
 ///
 /// For whoever goes on with many tasks one after the other, as an event loop does with those that were answered at once.
 /// Each of them asking the next thing would have a packet of its own, and wake the client's task for it; so they share both.
-/// It is no good for one that blocks in between: what it asked for before waits too.
+/// What blocks in between does so in [`apart`]; otherwise what was asked for before waits too.
 ///
 /// ```
 /// # async fn example(client: &hither::Client) -> Result<(), hither::Error> {
@@ -43,6 +43,23 @@ pub fn together<R>(ask: impl FnOnce() -> R) -> R {
     let within = HELD.with_borrow_mut(|held| held.is_some() || !held.insert(Vec::new()).is_empty());
     let _holding = (!within).then(|| Holding);
     ask()
+}
+
+/// Has nothing held back by [`together`] while this thread is in `wait`: what it has asked for goes out now, and what it asks
+/// there at once. For whoever blocks in between, which may be until the answer to either. Outside `together` it does nothing.
+pub fn apart<R>(wait: impl FnOnce() -> R) -> R {
+    struct Releasing;
+    impl Drop for Releasing {
+        fn drop(&mut self) {
+            // Those that were held were released: a new list.
+            HELD.set(Some(Vec::new()));
+        }
+    }
+    // A thread that ends holds nothing any more.
+    let held = HELD.try_with(RefCell::take).ok().flatten();
+    let _releasing = held.is_some().then(|| Releasing);
+    held.into_iter().flatten().for_each(|queue| Queue::release(queue.lock()));
+    wait()
 }
 
 /// Where handles put their commands. Dropped with the last handle.
@@ -242,6 +259,32 @@ mod tests {
         assert_eq!(driver.poll(9), (Poll::Ready(true), vec![1, 2, 3, 4]));
         put(&commands, [5]);
         assert_eq!(driver.poll(9), (Poll::Ready(true), vec![5]));
+    }
+
+    #[test]
+    fn who_blocks_in_between_is_not_held_back_and_neither_is_what_was_asked_before() {
+        let (commands, mut driver) = sleeping();
+        let (others, mut other) = sleeping();
+        together(|| {
+            put(&commands, [1]);
+            apart(|| {
+                assert_eq!(driver.wakes(), 1);
+                assert_eq!(driver.poll(9), (Poll::Ready(true), vec![1]));
+                assert_eq!(driver.poll(9), (Poll::Pending, vec![]));
+                put(&commands, [2]);
+                put(&others, [3]);
+                assert_eq!((driver.wakes(), other.wakes()), (2, 1));
+            });
+            assert_eq!(driver.poll(9), (Poll::Ready(true), vec![2]));
+            assert_eq!(driver.poll(9), (Poll::Pending, vec![]));
+            put(&commands, [4]);
+            assert_eq!(driver.wakes(), 2, "from here on they are held again");
+        });
+        assert_eq!(driver.poll(9), (Poll::Ready(true), vec![4]));
+        assert_eq!(other.poll(9), (Poll::Ready(true), vec![3]));
+        apart(|| put(&commands, [5]));
+        put(&commands, [6]);
+        assert_eq!(driver.poll(9), (Poll::Ready(true), vec![5, 6]), "outside it changes nothing");
     }
 
     #[test]

@@ -58,7 +58,7 @@ mod watch;
 pub use admin::{ClientAdded, ClientAdds};
 pub use builder::{ClientBuilder, connect};
 pub use client::{Client, States};
-pub use commands::together;
+pub use commands::{apart, together};
 #[cfg(feature = "axum")]
 pub use frameworks::axum;
 #[cfg(feature = "reqwest")]

@@ -46,11 +46,12 @@ impl Slot {
     /// Waits until something is kept: false once the watch has ended.
     async fn wait(&self) -> bool {
         let Some(watch) = self.watch.get() else { return false };
+        let mut closed = self.closed.subscribe();
+        let mut watch = watch.lock().await;
+        // What the one before waited for and did not take, if it was cancelled just then.
         if !self.kept.lock().is_empty() {
             return true;
         }
-        let mut closed = self.closed.subscribe();
-        let mut watch = watch.lock().await;
         let next = tokio::select! {
             biased;
             _ = closed.wait_for(|closed| *closed) => None,

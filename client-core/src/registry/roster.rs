@@ -374,6 +374,15 @@ impl Roster {
     }
 }
 
+impl Drop for Roster {
+    /// Nothing is told any more, for whatever reason: views that are still held grow old, also where others are confirmed.
+    fn drop(&mut self) {
+        if let Some(last) = &self.last {
+            last.freshness.seal();
+        }
+    }
+}
+
 fn suspect(record: &Instance) -> Arc<Instance> {
     Arc::new(Instance { status: Status::Suspect, ..record.clone() })
 }

@@ -27,7 +27,7 @@ pub use pick::Pick;
 pub use registered::{Registered, RegistrationState};
 pub use registration::Registration;
 pub use service::Service;
-use slot::Slot;
+use slot::{Pin, Slot};
 pub use watch::{ServiceUpdate, ServiceWatch, ServiceWatches};
 
 /// The views that a client keeps, one subscription for each service.
@@ -67,6 +67,14 @@ impl Registry {
         slots.insert(service.into(), Arc::clone(&slot));
         self.slots.store(Arc::new(slots));
         (slot, true)
+    }
+
+    /// Keeps a slot's subscription open; none if it is not the service's any more.
+    fn pin(&self, slot: &Arc<Slot>) -> Option<Pin> {
+        // Else it could be taken out between the look and the pin.
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.find(&slot.service)?;
+        Arc::ptr_eq(&known, slot).then(|| Pin::new(known))
     }
 
     /// Takes a slot out, unless somebody has it in use and `unless_used`. Returns whether it is out.
@@ -123,6 +131,16 @@ impl Client {
         Ok(slot)
     }
 
+    /// The same, kept open.
+    fn pinned(&self, service: &str) -> Result<Pin, Error> {
+        loop {
+            let slot = self.slot(service)?;
+            if let Some(pin) = self.registry().pin(&slot) {
+                return Ok(pin);
+            }
+        }
+    }
+
     /// What this client wrote about a service must be seen by its own next [`discover`](Self::discover).
     pub(crate) fn wrote(&self, service: &str, revision: Revision) {
         if let Some(slot) = self.registry().find(service) {
@@ -173,5 +191,23 @@ impl Client {
             }
         }
         Ok(services)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_that_is_held_is_not_let_go_of_and_one_that_was_let_go_of_is_not_held() {
+        let registry = Registry::default();
+        let (slot, _) = registry.find_or_add("api");
+        let pin = registry.pin(&slot).expect("it is there");
+        assert!(!registry.remove(&slot, true));
+        drop(pin);
+        assert!(registry.remove(&slot, true));
+        assert!(registry.pin(&slot).is_none());
+        let (another, new) = registry.find_or_add("api");
+        assert!(new && registry.pin(&slot).is_none() && registry.pin(&another).is_some());
     }
 }

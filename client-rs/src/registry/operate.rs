@@ -72,7 +72,10 @@ impl Client {
         let delete = Delete { range: KeyRange::One(entry.key.clone()), previous: false };
         let same = Compare::CreateRevision(entry.key, Relation::Equal, found);
         let reply = self.txn().when(same).then(TxnOp::Delete(delete)).then(TxnOp::Put(left)).await?;
-        self.wrote(service, reply.revision);
+        // Otherwise the revision is that of something else, of which whoever follows the service may never be told.
+        if reply.succeeded {
+            self.wrote(service, reply.revision);
+        }
         Ok(reply.succeeded)
     }
 

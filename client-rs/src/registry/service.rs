@@ -16,12 +16,14 @@ impl Client {
     /// # Errors
     /// `InvalidName`.
     pub fn service(&self, service: impl AsRef<str>) -> Result<Service, Error> {
-        let slot = self.slot(service.as_ref())?;
-        Ok(Service { client: self.clone(), pin: Pin::new(slot) })
+        Ok(Service { client: self.clone(), pin: self.pinned(service.as_ref())? })
     }
 }
 
 /// A service whose view is kept up to date for as long as this lives. Cheap to clone. Made by [`Client::service`].
+///
+/// If the server or the client's limits do not let it (`PermissionDenied`, `ViewTooLarge`), there is no view, and
+/// [`pick`](Self::pick) says why, until [`discover`](Self::discover) or another call that waits has begun again.
 #[derive(Clone, Debug)]
 pub struct Service {
     client: Client,
@@ -38,7 +40,7 @@ impl Service {
     /// The view as it is known here now; none before the first state has come. See [`Client::view`].
     #[must_use]
     pub fn view(&self) -> Option<Arc<ServiceView>> {
-        self.pin.slot().view.load_full()
+        self.pin.slot().view.load_full().or_else(|| self.client.view(self.name()))
     }
 
     /// Waits for the first state, if need be. See [`Client::discover`].
@@ -51,7 +53,15 @@ impl Service {
     /// # Errors
     /// Those of [`Client::pick`].
     pub fn pick(&self, pick: &Pick) -> Result<Arc<Instance>, Error> {
-        pick.from(self.pin.slot(), |_| true)
+        let slot = self.pin.slot();
+        let picked = pick.from(slot, |_| true);
+        if picked.is_err()
+            && slot.has_ended()
+            && let Some(another) = self.client.registry().find(self.name())
+        {
+            return pick.from(&another, |_| true);
+        }
+        picked
     }
 
     /// Waits until it has at least `count` instances that work. See [`Client::wait_for`].

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) service: Arc<str>,
-    /// The newest view.
+    /// The newest view; none before the first, and after the subscription failed.
     pub(crate) view: ArcSwapOption<ServiceView>,
     told: watch::Sender<Told>,
     /// The newest revision of the service that this client wrote itself.
@@ -100,8 +100,16 @@ impl Slot {
 
     pub(crate) fn end(&self, end: End) {
         self.told.send_modify(|told| {
+            if matches!(end, End::Failed(_)) {
+                // Whoever still holds the slot is told why, and not what was known last for ever.
+                self.view.store(None);
+            }
             told.end.get_or_insert(end);
         });
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.told.borrow().end.is_some()
     }
 
     /// The last attempt to subscribe failed like this.

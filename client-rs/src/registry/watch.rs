@@ -73,11 +73,11 @@ impl ServiceWatches {
     async fn open(self) -> Result<ServiceWatch, Error> {
         let Self { client, service, filter, min_interval, timeout } = self;
         loop {
-            let pin = Pin::new(client.slot(&service)?);
+            let pin = client.pinned(&service)?;
             super::discover::wait(&client, &service, timeout, None, |_| true).await?;
-            // It may have ended just before it was pinned, and another have begun.
+            // It may have failed just now, and another have begun.
             let told = pin.slot().listen();
-            if told.borrow().end.is_some() {
+            if pin.slot().has_ended() {
                 continue;
             }
             return Ok(ServiceWatch { client, pin, told, filter, min_interval, pause: None, last: None, ended: false });

@@ -1,7 +1,9 @@
 //! Services find each other, whatever happens to them, to the network and to the server.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use hither::{
     ErrorCode, InstanceFilter, Pick, Registration, RegistrationState, ServiceUpdate, ServiceView, ServiceWatch,
     ViewState,
@@ -209,6 +211,63 @@ async fn a_view_that_nobody_uses_is_let_go_of_and_one_that_is_too_large_is_refus
         assert_eq!(finder.discover(name).await?.len(), 1);
     }
     until("the older one made room", PATIENT, async || finder.view("big-a").is_none().then_some(())).await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_that_was_let_go_of_ages_though_others_are_confirmed() -> anyhow::Result<()> {
+    let node = Node::start().await;
+    let finder = node.client().beat_interval(BEAT).option("view_idle", "500ms").connect().await?;
+    let _other = finder.watch_service("other").await?;
+    let view = finder.discover("api").await?;
+    until("nobody follows it", PATIENT, async || (finder.metrics().watches == 1).then_some(())).await;
+    until("it ages", PATIENT, async || (view.age() > BEAT * 8).then_some(())).await;
+    until("the other is young", PATIENT, async || (finder.view("other")?.age() < BEAT * 4).then_some(())).await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_held_service_that_outgrew_its_limit_says_so_until_it_is_found_again() -> anyhow::Result<()> {
+    let node = Node::start().await;
+    let finder = node.client().option("view_bytes_max", "4000").connect().await?;
+    let service = node.client().connect().await?;
+    let _first = service.register(Registration::new("api").id("first").port(1)).await?;
+    let (held, pick) = (finder.service("api")?, Pick::round_robin());
+    assert_eq!(held.discover().await?.len(), 1);
+    assert_eq!(held.pick(&pick)?.id, "first");
+    let mut more = Vec::new();
+    for _ in 0..8 {
+        more.push(service.register(Registration::new("api").port(1)).await?);
+    }
+    let is_told = || held.pick(&pick).err().filter(|error| error.code() == ErrorCode::ViewTooLarge);
+    until("a pick says why there is none", PATIENT, async || is_told()).await;
+    assert!(held.view().is_none(), "what was known last is not shown for ever");
+    assert_eq!(held.discover().await.expect_err("too large").code(), ErrorCode::ViewTooLarge);
+    for one in more {
+        one.deregister().await?;
+    }
+    assert_eq!(held.discover().await?.len(), 1);
+    assert_eq!((held.pick(&pick)?.id.as_str(), held.view().map(|view| view.len())), ("first", Some(1)));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_deregisters_what_is_gone_already_finds_the_service_at_once() -> anyhow::Result<()> {
+    let node = Node::start().await;
+    let (client, other) = (node.client().connect().await?, node.client().connect().await?);
+    let _one = other.register(Registration::new("api").id("one").port(1)).await?;
+    assert_eq!(client.discover("api").await?.len(), 1);
+    let asked = client.metrics().requests;
+    let mut deregistering = pin!(client.deregister("api", "one", None));
+    // It reads the record, and is not polled while that is taken out and something else is written.
+    assert!(deregistering.as_mut().now_or_never().is_none());
+    let is_read = || client.metrics().requests > asked && client.metrics().in_flight == 0;
+    until("the record is read", PATIENT, async || is_read().then_some(())).await;
+    other.delete(hither::Instance::key_of("api", "one")).await?;
+    other.put("another", "v").await?;
+    assert!(!deregistering.await?, "it was there no more");
+    let found = within("it is found", LOST, client.discover("api").timeout(PATIENT).into_future()).await?;
+    assert!(found.len() <= 1);
     Ok(())
 }
 
