@@ -187,10 +187,11 @@ impl Stage {
     }
 }
 
-/// Whether a command asks for more room, so that it is refused when there is little.
+/// Whether a command asks for more room, so that it is refused when there is little. A session does not: it takes next to
+/// nothing, and without one nobody who comes now could delete.
 pub(crate) fn wants_room(command: &Command) -> bool {
     match &command.action {
-        Action::Put(_) | Action::LeaseGrant { .. } | Action::SessionOpen { .. } => true,
+        Action::Put(_) | Action::LeaseGrant { .. } => true,
         Action::Txn(txn) => txn.then.iter().chain(&txn.otherwise).any(|op| matches!(op, TxnOp::Put(_))),
         _ => false,
     }
