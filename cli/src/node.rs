@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use hither_protocol::UnixMillis;
 use hither_server::engine::{DiskReserve, Engine, EngineConfig, is_engine_thread};
+use hither_server::raft::LogLimits;
 use hither_server::{Config, ConfigError, Identity, IdentityError, Node, NodeError, Overrides, identity};
 use hither_state::StateLimits;
 use hither_state::watch::HubConfig;
@@ -137,7 +138,13 @@ fn engine_config(config: &Config, identity: &Identity, directory: &Path) -> Engi
         queue_max: config.raft.queue_max,
         in_flight_max: config.raft.entries_in_flight_max,
         patience: config.raft.patience,
+        log_limits: LogLimits {
+            grown_entries: config.raft.snapshot_entries,
+            kept_entries: config.raft.log_entries_kept,
+            ..LogLimits::default()
+        },
         persist_interval: config.state.persist_interval,
+        flush_interval: config.state.flush_interval,
         trim_interval: config.watch.trim_interval,
         disk_reserve: Some(DiskReserve {
             free: Arc::new(move || reserve.keep()),

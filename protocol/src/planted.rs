@@ -29,11 +29,15 @@ pub enum Bug {
     EarlyExpiry,
     /// What a session has asked for already is carried out again.
     RetryAppliedTwice,
+    /// Now and then, a condition that holds is found not to, and so nothing is written.
+    ConditionMissed,
+    /// A watch from now on begins one revision later.
+    NowTooLate,
 }
 
 impl Bug {
     /// Every one of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::DroppedEvent,
         Self::DoubledEvent,
         Self::ResumeOffByOne,
@@ -41,6 +45,8 @@ impl Bug {
         Self::EventBeforeCommit,
         Self::EarlyExpiry,
         Self::RetryAppliedTwice,
+        Self::ConditionMissed,
+        Self::NowTooLate,
     ];
 
     /// What [`VARIABLE`] calls it.
@@ -54,6 +60,8 @@ impl Bug {
             Self::EventBeforeCommit => "event-before-commit",
             Self::EarlyExpiry => "early-expiry",
             Self::RetryAppliedTwice => "retry-applied-twice",
+            Self::ConditionMissed => "condition-missed",
+            Self::NowTooLate => "now-too-late",
         }
     }
 }

@@ -90,6 +90,10 @@ pub struct RaftConfig {
     pub entries_in_flight_max: usize,
     /// How long a proposal or a fresh read waits for agreement.
     pub patience: Duration,
+    /// Entries of the log after which the state on disk is made to catch up.
+    pub snapshot_entries: u64,
+    /// Entries that are left in the log then.
+    pub log_entries_kept: u64,
 }
 
 /// `[state]`: what is kept.
@@ -101,6 +105,8 @@ pub struct StateConfig {
     pub disk_reserve: u64,
     /// How often the state on disk catches up with the one in memory.
     pub persist_interval: Duration,
+    /// Longest time that what was written there stays volatile.
+    pub flush_interval: Duration,
 }
 
 /// `[watch]`: what watchers can resume from.
@@ -156,11 +162,14 @@ impl Default for Config {
                 queue_max: 16 * 1024,
                 entries_in_flight_max: 16,
                 patience: Duration::from_secs(5),
+                snapshot_entries: 200_000,
+                log_entries_kept: 100_000,
             },
             state: StateConfig {
                 bytes_max: 8 << 30,
                 disk_reserve: 512 << 20,
                 persist_interval: Duration::from_millis(250),
+                flush_interval: Duration::from_secs(60),
             },
             watch: WatchConfig {
                 history_bytes_max: 256 << 20,

@@ -276,11 +276,18 @@ impl Engine {
         Some(u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// The cluster, once this node is part of one, and the node.
+    /// The cluster, once this node is part of one, and the node. Reads the state: who holds it already would wait for ever
+    /// behind a writer that waits for them.
     #[must_use]
     pub fn identity(&self) -> (Option<ClusterId>, NodeId) {
         let lineage = self.shared.machine.state.read().lineage();
         (lineage.map(|lineage| lineage.cluster), self.shared.node())
+    }
+
+    /// The node. Asks nobody, so that it may be called by who holds the state.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.shared.node()
     }
 
     /// Who leads.

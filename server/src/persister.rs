@@ -32,12 +32,19 @@ const LOOK_BYTES: u64 = 256 << 10;
 const WRITE_BYTES: usize = 4 << 20;
 /// Bytes written after which they are made durable: what a restart has to replay.
 const FLUSH_BYTES: usize = 16 << 20;
-/// Longest time that something written stays volatile.
-const FLUSH_INTERVAL: Duration = Duration::from_secs(60);
 /// When nothing has been applied for so long, a burst is over: what it left in memory is made durable and given back.
 const REST: Duration = Duration::from_secs(2);
 /// Bytes written that are worth it.
 const REST_BYTES: usize = 1 << 20;
+
+/// How far the state on disk may be behind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// Longest time until what was applied is written.
+    pub(crate) write: Duration,
+    /// Longest time that something written stays volatile.
+    pub(crate) flush: Duration,
+}
 
 /// Rows of a whole state, and its meta row.
 #[derive(Debug)]
@@ -114,7 +121,7 @@ impl Persister {
     pub(crate) fn start<R: Runtime, D: StateDevice>(
         device: D,
         standing: Standing,
-        interval: Duration,
+        pace: Pace,
         stats: Arc<Stats>,
         failing: Failing,
     ) -> io::Result<Self> {
@@ -123,7 +130,7 @@ impl Persister {
         let rung = bell.0.clone();
         let mut writer = Writer::<R, D> {
             device,
-            interval,
+            pace,
             stats: stats.clone(),
             rows: Rows::default(),
             unwritten: None,
@@ -194,7 +201,7 @@ impl Persister {
 
 struct Writer<R: Runtime, D> {
     device: D,
-    interval: Duration,
+    pace: Pace,
     stats: Arc<Stats>,
     rows: Rows,
     /// The meta row of what waits, and the bytes of its commands.
@@ -258,8 +265,8 @@ impl<R: Runtime, D: StateDevice> Writer<R, D> {
                 Err(mpsc::error::TryRecvError::Disconnected) => return Ok(None),
                 Err(mpsc::error::TryRecvError::Empty) => {}
             }
-            let flush = self.unflushed_since.map(|since| since + FLUSH_INTERVAL);
-            let write = self.unwritten_since.map(|since| since + self.interval);
+            let flush = self.unflushed_since.map(|since| since + self.pace.flush);
+            let write = self.unwritten_since.map(|since| since + self.pace.write);
             match (write.into_iter().chain(flush).chain(self.rests_at()).min(), write.is_some()) {
                 (None, _) => return Ok(jobs.recv().await),
                 (Some(due), _) if R::Instant::now() >= due => {
@@ -305,7 +312,7 @@ impl<R: Runtime, D: StateDevice> Writer<R, D> {
 
     fn flush_if_due(&mut self) -> io::Result<()> {
         let is_due = self.unflushed_bytes >= FLUSH_BYTES
-            || self.unflushed_since.is_some_and(|since| since.elapsed() >= FLUSH_INTERVAL);
+            || self.unflushed_since.is_some_and(|since| since.elapsed() >= self.pace.flush);
         if is_due { self.flush() } else { Ok(()) }
     }
 

@@ -113,7 +113,7 @@ impl Service {
     }
 
     pub(crate) fn node(&self) -> NodeId {
-        self.engine.identity().1
+        self.engine.node()
     }
 
     /// Where an answer comes from that needs no agreement: the state as it is here, however old.
@@ -121,12 +121,10 @@ impl Service {
         match self.engine.barrier(Consistency::Stale { max_age_ms: u64::MAX }).await {
             Ok(stamp) => stamp,
             // Nobody was ever heard of who leads.
-            Err(_) => Stamp {
-                revision: self.engine.machine().state.read().revision(),
-                term: self.engine.leadership().term,
-                node: self.node(),
-                age_ms: u64::MAX,
-            },
+            Err(_) => {
+                let revision = self.engine.machine().state.read().revision();
+                Stamp { revision, term: self.engine.leadership().term, node: self.node(), age_ms: u64::MAX }
+            }
         }
     }
 }

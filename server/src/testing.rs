@@ -14,7 +14,7 @@ use openraft::{ErrorSubject, ErrorVerb, StorageError};
 
 use crate::engine::{Clock, Failing, Stats};
 use crate::machine::Machine;
-use crate::persister::{self, Persister, Stored};
+use crate::persister::{self, Pace, Persister, Stored};
 use crate::raft::{Applier, Log, Tokio, TypeConfig};
 
 /// Runs raft's suite of some fifty cases. `open` makes empty devices for each, and whatever must outlive them.
@@ -61,8 +61,8 @@ pub(crate) fn applier<S: StateDevice>(
     let clock = Clock::of::<Tokio>();
     let Stored { state, history, standing } = persister::load(&device)?;
     let hub = WatchHub::new(HubConfig::default(), &state, history, clock.now());
-    let pause = Duration::from_millis(50);
-    let persister = Persister::start::<Tokio, S>(device, standing.clone(), pause, stats.clone(), failing.clone())?;
+    let pace = Pace { write: Duration::from_millis(50), flush: Duration::from_secs(60) };
+    let persister = Persister::start::<Tokio, S>(device, standing.clone(), pace, stats.clone(), failing.clone())?;
     let machine = Arc::new(Machine::new(state, hub, standing.clone(), clock, stats));
     let applier = Applier::new(machine.clone(), persister.clone(), standing, failing);
     Ok((machine, applier, persister))

@@ -73,6 +73,18 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
+/// Who holds the state and asks for it again, behind a writer that waits for them, would wait for ever, and so would everybody.
+#[tokio::test]
+async fn which_node_this_is_and_who_leads_is_known_without_the_state() {
+    let engine = Disks::default().start(config()).await;
+    let _held = engine.machine().state.write();
+    let (told, answer) = std::sync::mpsc::channel();
+    let asked = engine.clone();
+    std::thread::spawn(move || told.send((asked.node(), asked.leadership().leader)));
+    let answer = answer.recv_timeout(Duration::from_secs(10)).expect("an answer while the state is held");
+    assert_eq!(answer, (NODE, Some(NODE)));
+}
+
 #[tokio::test]
 async fn what_is_put_is_read_back() {
     let engine = Disks::default().start(config()).await;

@@ -1,7 +1,7 @@
 //! The keys of one namespace, in memory.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Bound;
 
@@ -22,7 +22,7 @@ pub(crate) struct Keyspace {
     hasher: RandomState,
     order: BTreeMap<Bytes, u32>,
     /// What pinned readers still see, oldest first for each key.
-    past: BTreeMap<Bytes, Vec<Past>>,
+    past: BTreeMap<Bytes, VecDeque<Past>>,
 }
 
 /// What to write.
@@ -112,13 +112,13 @@ impl Keyspace {
 
     /// Keeps `entry` for readers that pinned a revision before `replaced`.
     pub(crate) fn retain(&mut self, entry: Entry, replaced: Revision) {
-        self.past.entry(entry.key.0.clone()).or_default().push(Past { entry, replaced });
+        self.past.entry(entry.key.0.clone()).or_default().push_back(Past { entry, replaced });
     }
 
     /// Forgets the oldest retained entry of `key`.
     pub(crate) fn release(&mut self, key: &Bytes) {
         if let Some(past) = self.past.get_mut(key) {
-            past.remove(0);
+            past.pop_front();
             if past.is_empty() {
                 self.past.remove(key);
             }

@@ -10,6 +10,9 @@ use crate::limits::KEY_OVERHEAD_BYTES;
 use crate::pins::{Pin, Pins};
 use crate::range::{RangePage, RangeQuery, project};
 
+/// Most entries that are forgotten at once when a pin goes: a millisecond or two.
+const RELEASED_MAX: usize = 4_096;
+
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     spaces: BTreeMap<Namespace, Keyspace>,
@@ -99,10 +102,14 @@ impl Store {
         self.retained.len()
     }
 
-    /// Forgets what no pin sees any more.
+    /// Forgets what no pin sees any more; of very much of it a part, and the rest after the next commands, since nobody else
+    /// gets at the state meanwhile.
     pub(crate) fn release(&mut self) {
-        while self.retained.front().is_some_and(|(replaced, ..)| self.pins.are_past(*replaced)) {
-            let Some((_, namespace, key)) = self.retained.pop_front() else { return };
+        for _ in 0..RELEASED_MAX {
+            let Some((_, namespace, key)) = self.retained.pop_front_if(|(replaced, ..)| self.pins.are_past(*replaced))
+            else {
+                return;
+            };
             if let Some(space) = self.spaces.get_mut(&namespace) {
                 space.release(&key);
             }

@@ -116,6 +116,7 @@ impl DataDir {
             let what = format!("it is older than the purge of the log ({cut} writes, {needed} are needed)");
             return Err(StorageError::damaged(&path.join(state::CURRENT), what));
         }
+        state.remove_others()?;
         Ok(Self { path: path.into(), identity, log, state })
     }
 }

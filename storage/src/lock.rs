@@ -41,9 +41,13 @@ impl Lock {
             }
             Err(error) => return Err(StorageError::io(&path, "lock it")(error.into())),
         }
-        file.set_len(0)
-            .and_then(|()| writeln!(file, "{}", process::id()))
-            .map_err(StorageError::io(&path, "write the process id"))?;
+        // Over the old one, since on a full disk there may be no room for it once the file was cut. Without it whoever comes
+        // second is told less; that is no reason not to start.
+        let pid = format!("{}\n", process::id());
+        let written = file.write_all(pid.as_bytes()).and_then(|()| file.set_len(pid.len() as u64));
+        if let Err(error) = written {
+            tracing::warn!(path = %path.display(), %error, "the process id could not be noted");
+        }
         Ok(Self { _file: file })
     }
 }
@@ -61,5 +65,14 @@ mod tests {
         assert_eq!(error.exit_code(), 75);
         drop(first);
         Lock::take(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn a_longer_process_id_of_before_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(FILE), "123456789012\n").unwrap();
+        let _first = Lock::take(directory.path()).unwrap();
+        let error = Lock::take(directory.path()).unwrap_err();
+        assert!(matches!(error, StorageError::Held { pid: Some(pid), .. } if pid == process::id()), "{error}");
     }
 }

@@ -121,7 +121,7 @@ impl FileLog {
     ) -> Result<(Self, u64), StorageError> {
         let path = directory.join(DIRECTORY);
         let (mark, durable) = Mark::open(directory)?;
-        let replay::Replayed { head, index, segment: number, end, beyond, is_torn } =
+        let replay::Replayed { head, index, segment: number, end, unsure, beyond, is_torn } =
             replay::replay(&path, identity, durable)?;
         if is_torn {
             set_aside(directory, &path, number).map_err(StorageError::io(&path, "set its damaged end aside"))?;
@@ -136,7 +136,9 @@ impl FileLog {
             fs::remove_file(&path).map_err(StorageError::io(&path, "remove"))?;
         }
         let segment = Segment::open(&path, number).map_err(StorageError::io(&path, "open"))?;
-        let tail = Tail::open(&segment::path(&path, number), Arc::new(segment.file), end);
+        let sure = end - unsure.len() as u64;
+        write_again(&segment.file, &unsure, sure).map_err(StorageError::io(&path, "write its end again"))?;
+        let tail = Tail::open(&segment::path(&path, number), segment.file, end);
         let tail = tail.map_err(StorageError::io(&path, "read the end of"))?;
         let state = &head.state;
         let recovered = Recovered {
@@ -286,10 +288,9 @@ impl FileLog {
         let Segment { number, file } = self.keeper.take(self.segment + 1)?;
         let mut frame = Vec::new();
         let chain = state_frame(&mut frame, &self.head, self.synced, number);
-        let file = Arc::new(file);
-        self.tail = Tail::open(&segment::path(&self.shared.path, number), file.clone(), 0)?;
+        self.tail = Tail::open(&segment::path(&self.shared.path, number), file, 0)?;
         self.tail.append(&frame)?;
-        self.shared.index().open(number, file);
+        self.shared.index().begin(number);
         self.segment = number;
         self.head.cycle += 1;
         self.head.chain = chain;
@@ -344,6 +345,16 @@ fn state_frame(frame: &mut Vec<u8>, head: &Head, synced: u64, segment: u64) -> u
     let length = u32::try_from(frame.len() - HEADER_BYTES).expect("a state is far smaller than 4 GiB");
     let header = Header { length, cycle: head.cycle + 1, synced, segment, chain: 0 };
     header.seal(frame, head.chain).chain
+}
+
+/// Makes frames durable that may be so or not. After a failed sync the system takes what it has of a file for written, and
+/// neither reading it nor another sync tells that the disk has something else.
+fn write_again(file: &fs::File, frames: &[u8], at: u64) -> io::Result<()> {
+    if frames.is_empty() {
+        return Ok(());
+    }
+    file.write_all_at(frames, at)?;
+    file.sync_data()
 }
 
 /// Copies the end of the log as it is: the segment of this number and those behind it.

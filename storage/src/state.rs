@@ -74,7 +74,6 @@ impl RocksState {
 
     pub(crate) fn open(directory: &Path, identity: &Identity, lock: Arc<Lock>) -> Result<Self, StorageError> {
         let generation = current(directory)?;
-        remove_others(directory, generation)?;
         let path = generation_path(directory, generation);
         if !path.is_dir() {
             return Err(StorageError::damaged(&path, "it is missing, and CURRENT_STATE names it"));
@@ -105,6 +104,12 @@ impl RocksState {
             without_wal,
             _lock: lock,
         }
+    }
+
+    /// Removes what a crash left of other generations: only once this one is known to be what the log needs, since the file
+    /// that names it may be damaged.
+    pub(crate) fn remove_others(&self) -> Result<(), StorageError> {
+        remove_others(&self.directory, self.generation)
     }
 
     /// How many writes are durable, kept up to date: what a purge of the log relies on.
@@ -305,7 +310,9 @@ mod tests {
     }
 
     fn open(directory: &Path) -> RocksState {
-        RocksState::open(directory, &IDENTITY, Arc::new(Lock::take(directory).unwrap())).unwrap()
+        let state = RocksState::open(directory, &IDENTITY, Arc::new(Lock::take(directory).unwrap())).unwrap();
+        state.remove_others().unwrap();
+        state
     }
 
     fn rows(state: &RocksState) -> Vec<(Vec<u8>, Vec<u8>)> {

@@ -160,7 +160,11 @@ fn a_state_that_current_state_does_not_name_is_removed() {
 
     fs::write(path.join("CURRENT_STATE"), "nonsense").unwrap();
     assert_eq!(refusal(&path).exit_code(), 74);
+    fs::write(path.join("CURRENT_STATE"), "state-3\n").unwrap();
+    assert_eq!(refusal(&path).exit_code(), 74);
     assert!(path.join("state-1").exists(), "and nothing is removed on the word of a damaged file");
+    fs::write(path.join("CURRENT_STATE"), "state-1\n").unwrap();
+    drop(open(&path).unwrap());
 }
 
 #[test]

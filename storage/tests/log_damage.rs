@@ -86,6 +86,34 @@ fn assert_refused(data: &Path) {
     assert!(open(data).is_err(), "and a second try changes nothing");
 }
 
+/// A header of the log's, as a client could write it into a value.
+fn forged(cycle: u64, synced: u64, segment: u64) -> Vec<u8> {
+    let mut header = [b"Hlg1".as_slice(), &9_u32.to_be_bytes()].concat();
+    [cycle, synced, segment].iter().for_each(|number| header.extend(number.to_be_bytes()));
+    header.extend(7_u32.to_be_bytes());
+    header.extend(crc32c::crc32c(&header).to_be_bytes());
+    header
+}
+
+#[test]
+fn what_a_client_wrote_into_a_torn_write_is_not_taken_for_the_logs_own_word() {
+    for (cycle, synced, segment_number) in
+        [(u64::MAX, u64::MAX - 1, 1), (1_000, 900, 1), (1_000, 2_000, 1), (1_000, 900, 7)]
+    {
+        let (killed, acknowledged) = Killed::after(|log, live| {
+            append_each(log, 1..=20, true);
+            let acknowledged = written(&segment(live));
+            let payload = forged(cycle, synced, segment_number).repeat(1_000).into();
+            log.write(&[LogItem::Append(vec![LogRecord { index: 21, payload }])], false).unwrap();
+            acknowledged
+        });
+        let segment = segment(&killed.image);
+        clear(&segment, acknowledged + 20_000);
+        let (log, _state) = open(&killed.image).unwrap();
+        assert_eq!(indexes(&log), Some((1, 20)));
+    }
+}
+
 #[test]
 fn a_log_that_was_not_damaged_opens_with_every_record() {
     let killed = Killed::new();

@@ -131,7 +131,7 @@ pub struct Subscribe {
     pub filter: Filter,
     /// Send the entry before each event.
     pub previous: bool,
-    /// Least milliseconds between two batches; 0 is none.
+    /// Least milliseconds between two batches; 0 is none, and more than an hour is an hour.
     pub min_interval_ms: u64,
 }
 

@@ -138,6 +138,14 @@ settings! {
     "How long a write or a fresh read waits for agreement. Clients wait 5 s by default."
     |config, text| config.raft.patience = between(text, "100ms", "60s")?, quoted(show_duration(config.raft.patience));
 
+    "raft" "snapshot_entries"
+    "Entries of the log after which the state on disk is made to catch up, so that older ones can go; 256 MiB of them do the\nsame. A restart replays no more."
+    |config, text| config.raft.snapshot_entries = number(text, 10, 10_000_000)? as u64, config.raft.snapshot_entries.to_string();
+
+    "raft" "log_entries_kept"
+    "Entries that stay for other nodes to catch up from, or 64 MiB of them; who is further behind is sent the whole state."
+    |config, text| config.raft.log_entries_kept = number(text, 10, 10_000_000)? as u64, config.raft.log_entries_kept.to_string();
+
     "state" "bytes_max"
     "Most bytes of keys and values. They are kept in memory; beyond this puts are refused and deletes still work."
     |config, text| config.state.bytes_max = parse_bytes(text)?, quoted(show_bytes(config.state.bytes_max));
@@ -150,6 +158,11 @@ settings! {
     "How often the state on disk catches up with the one in memory. Only the time of a restart depends on it: the log has\neverything."
     |config, text| config.state.persist_interval = between(text, "1ms", "60s")?,
         quoted(show_duration(config.state.persist_interval));
+
+    "state" "flush_interval"
+    "Longest time that what was written there stays volatile; 16 MiB of it are made durable at once. What is volatile is\ntaken from the log again after a crash."
+    |config, text| config.state.flush_interval = between(text, "10ms", "10m")?,
+        quoted(show_duration(config.state.flush_interval));
 
     "watch" "history_bytes_max"
     "Most bytes of history kept in memory for watchers that were away. Beyond it the oldest goes, and who needs it is sent\nthe difference instead."

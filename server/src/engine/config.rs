@@ -78,6 +78,8 @@ pub struct EngineConfig {
     pub log_limits: LogLimits,
     /// How often the state on disk catches up with the one in memory.
     pub persist_interval: Duration,
+    /// Longest time that what it was written stays volatile, and a restart takes it from the log again.
+    pub flush_interval: Duration,
     /// How often it is looked whether history is to be trimmed.
     pub trim_interval: Duration,
     /// When the disk is full.
@@ -101,6 +103,7 @@ impl EngineConfig {
             patience: Duration::from_secs(5),
             log_limits: LogLimits::default(),
             persist_interval: Duration::from_millis(250),
+            flush_interval: Duration::from_secs(60),
             trim_interval: Duration::from_secs(1),
             disk_reserve: None,
             wall_clock: Arc::new(system_clock),

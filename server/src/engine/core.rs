@@ -22,7 +22,7 @@ use super::{
 };
 use crate::leader::{Confirmed, Duties, perform};
 use crate::machine::Machine;
-use crate::persister::{self, Persister, Stored};
+use crate::persister::{self, Pace, Persister, Stored};
 use crate::raft::{
     self, Applier, Heard, Links, Log, LogId, Peers, Pipe, Raft, Runtime, Server, compact, election_timeout_max,
 };
@@ -89,8 +89,8 @@ async fn open<R: Runtime, L: LogDevice, S: StateDevice>(
     let Stored { state: loaded, history, standing } = persister::load(&state)?;
     let log = Log::<R, L>::open(log, node, stats.clone(), failing.clone())?;
     let is_empty = log.is_pristine() && standing.applied.is_none();
-    let persister =
-        Persister::start::<R, S>(state, standing.clone(), config.persist_interval, stats.clone(), failing.clone())?;
+    let pace = Pace { write: config.persist_interval, flush: config.flush_interval };
+    let persister = Persister::start::<R, S>(state, standing.clone(), pace, stats.clone(), failing.clone())?;
     let opened = async {
         check(&config, log.purged(), standing.applied, &loaded)?;
         let hub = WatchHub::new(config.hub.clone(), &loaded, history, clock.now());

@@ -187,10 +187,13 @@ impl Stage {
     }
 }
 
-/// Whether a command asks for more room, so that it is refused when there is little.
+/// Whether a command asks for more room, so that it is refused when there is little. A session does not: it takes next to
+/// nothing, and without one nobody who comes now could delete. Nor does what the node itself writes: somebody may have to be
+/// turned out.
 pub(crate) fn wants_room(command: &Command) -> bool {
     match &command.action {
-        Action::Put(_) | Action::LeaseGrant { .. } | Action::SessionOpen { .. } => true,
+        _ if command.namespace.is_system() => false,
+        Action::Put(_) | Action::LeaseGrant { .. } => true,
         Action::Txn(txn) => txn.then.iter().chain(&txn.otherwise).any(|op| matches!(op, TxnOp::Put(_))),
         _ => false,
     }

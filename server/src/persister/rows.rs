@@ -2,7 +2,8 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use hashbrown::{HashTable, hash_table};
+use hashbrown::{HashMap, HashTable, hash_table};
+use hither_protocol::SessionId;
 use hither_state::device::RowChange;
 use hither_state::image::{self, Place};
 use hither_state::watch::HistoryRows;
@@ -19,6 +20,8 @@ pub(super) struct Rows {
     changes: Vec<Option<Change>>,
     /// Where the change of each place stands. A change and its place would be two copies of a key.
     places: HashTable<usize>,
+    /// Where the changes stand that end with a session.
+    sessions: HashMap<SessionId, Vec<usize>, RandomState>,
     /// Seeded at random, so that nobody can choose keys that collide.
     hasher: RandomState,
     history: HistoryRows,
@@ -43,18 +46,19 @@ impl Rows {
         }
         if let Change::Session { session, record: None } = &change {
             // All its rows are deleted; what came before must not come after.
-            let Self { changes, places, .. } = self;
-            places.retain(|&mut at| {
-                let is_over = place_at(changes, at).and_then(|place| place.session()) == Some(*session);
-                if is_over {
-                    changes[at] = None;
+            let Self { changes, places, hasher, sessions, .. } = self;
+            for at in sessions.remove(session).into_iter().flatten() {
+                let place = place_at(changes, at).map(|place| hasher.hash_one(place));
+                if let Some(Ok(found)) = place.map(|hash| places.find_entry(hash, |&other| other == at)) {
+                    found.remove();
                 }
-                !is_over
-            });
+                changes[at] = None;
+            }
         }
         self.bytes += weight(&change);
         if let Some(place) = Place::of(&change) {
-            let Self { changes, places, hasher, .. } = self;
+            let session = place.session();
+            let Self { changes, places, hasher, sessions, .. } = self;
             let found = places.entry(
                 hasher.hash_one(place),
                 |&at| place_at(changes, at) == Some(place),
@@ -70,6 +74,9 @@ impl Rows {
                 }
                 hash_table::Entry::Vacant(new) => new.insert(changes.len()),
             };
+            if let Some(session) = session {
+                sessions.entry(session).or_default().push(changes.len());
+            }
         }
         self.changes.push(Some(change));
     }
@@ -81,10 +88,12 @@ impl Rows {
         self.history.finish(&mut self.histories);
         rows.append(&mut self.histories);
         self.places.clear();
+        self.sessions.clear();
         self.bytes = 0;
         self.changes.shrink_to(ROWS_KEPT);
         // It is empty: nothing is hashed anew.
         self.places.shrink_to(ROWS_KEPT, |_| 0);
+        self.sessions.shrink_to(ROWS_KEPT);
         rows
     }
 }

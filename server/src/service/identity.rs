@@ -23,8 +23,9 @@ impl Service {
             }
             IdentityRequest::List(_) => {
                 let (stamp, mut reply) = self.book.list().await?;
+                let open = self.registry.by_name();
                 for client in &mut reply.clients {
-                    client.connections = self.registry.connections_of(&client.name);
+                    client.connections = open.get(client.name.as_str()).copied().unwrap_or(0);
                 }
                 Ok((stamp, Reply::ClientList(reply)))
             }

@@ -11,6 +11,7 @@ impl Service {
         let mut stamp = self.stamp_of_now().await;
         let stats = self.engine.stats();
         let (cluster, node) = self.engine.identity();
+        let (term, leader) = (self.engine.leadership().term, self.leader());
         let machine = self.engine.machine();
         let watches = machine.hub.lock().watches().saturating_sub(OWN_WATCHES) as u64;
         let state = machine.state.read();
@@ -20,8 +21,8 @@ impl Service {
             incarnation: state.lineage().map_or(0, |lineage| lineage.incarnation),
             node,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            term: self.engine.leadership().term,
-            leader: self.leader(),
+            term,
+            leader,
             revision: state.revision(),
             floor: state.floor(),
             log_index: stats.log_index,

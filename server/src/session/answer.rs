@@ -19,6 +19,9 @@ use crate::service::{Answer, Pages};
 
 /// How long a client may leave a large answer unread before it is given up.
 const STALL_MAX: Duration = Duration::from_secs(30);
+/// The longest that a large answer may take. A list pins the state as it was when it began, and what changes meanwhile is kept
+/// twice.
+const AGE_MAX: Duration = Duration::from_secs(600);
 /// The stream of a large answer was given up. Not a close code: the connection goes on.
 pub(super) const GIVEN_UP: VarInt = VarInt::from_u32(0x40);
 
@@ -40,19 +43,40 @@ pub(super) async fn write_large(
     answer: Answer,
     large: Large<'_>,
 ) -> Result<(), quinn::WriteError> {
-    // What waits here holds what the state holds anyway; what is past it holds a copy.
-    let Ok(_permit) = connection.bulk.acquire().await else { return Err(quinn::WriteError::ClosedStream) };
+    let given_up = Err(quinn::WriteError::ClosedStream);
     match large {
-        Large::Here(send) => write_answer(send, number, answer).await,
+        Large::Here(send) => {
+            let write = in_turn(connection, write_answer(&mut *send, number, answer));
+            timeout(AGE_MAX, write).await.unwrap_or_else(|_| {
+                let _ = send.reset(GIVEN_UP);
+                given_up
+            })
+        }
         Large::OwnStream => {
-            let send = connection.quic.open_uni().await?;
-            let _ = send.set_priority(priority::BULK);
-            let mut unfinished = ResetOnDrop { send, is_whole: false };
-            write_answer(&mut unfinished.send, number, answer).await?;
-            unfinished.is_whole = true;
-            Ok(())
+            let write = in_turn(connection, write_apart(connection, number, answer));
+            timeout(AGE_MAX, write).await.unwrap_or(given_up)
         }
     }
+}
+
+async fn in_turn(
+    connection: &Connection,
+    write: impl Future<Output = Result<(), quinn::WriteError>>,
+) -> Result<(), quinn::WriteError> {
+    // What waits here holds what the state holds anyway; what is past it holds a copy.
+    let Ok(_permit) = connection.bulk.acquire().await else { return Err(quinn::WriteError::ClosedStream) };
+    write.await
+}
+
+async fn write_apart(connection: &Connection, number: RequestNumber, answer: Answer) -> Result<(), quinn::WriteError> {
+    // A client may have all its streams in use, or say that it takes none.
+    let opened = timeout(STALL_MAX, connection.quic.open_uni()).await;
+    let send = opened.map_err(|_| quinn::WriteError::ClosedStream)??;
+    let _ = send.set_priority(priority::BULK);
+    let mut unfinished = ResetOnDrop { send, is_whole: false };
+    write_answer(&mut unfinished.send, number, answer).await?;
+    unfinished.is_whole = true;
+    Ok(())
 }
 
 /// A stream that is dropped half-written must not look finished.

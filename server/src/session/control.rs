@@ -24,6 +24,7 @@ use super::connection::Connection;
 use super::greeting::ControlLane;
 use super::liveness::Liveness;
 use super::refusals::{is_malformed, refuse_and_close};
+use super::registry::Present;
 use super::watching::Watching;
 use super::{Plane, lane, single};
 use crate::identity::now;
@@ -34,7 +35,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const READ_BYTES: usize = 16 * 1024;
 
 /// Serves a welcomed connection until it ends, and cleans up after it.
-pub(super) async fn run(plane: Arc<Plane>, connection: Arc<Connection>, lane: ControlLane) {
+pub(super) async fn run(plane: Arc<Plane>, present: Present, lane: ControlLane) {
+    let connection = Arc::clone(present.connection());
     let streams = tokio::spawn(streams(Arc::clone(&plane), Arc::clone(&connection)));
     let mut control = Control::new(Arc::clone(&plane), Arc::clone(&connection), lane);
     let end = control.serve().await;
@@ -48,7 +50,7 @@ pub(super) async fn run(plane: Arc<Plane>, connection: Arc<Connection>, lane: Co
     }
     connection.quic.closed().await;
     streams.abort();
-    plane.registry.remove(&connection);
+    drop(present);
     plane.service.engine.machine().hub.lock().disconnect(connection.id);
 }
 

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::accept::close;
 use super::connection::Connection;
 use super::refusals::refuse_and_close;
+use super::registry::Present;
 use super::{Plane, control, priority};
 use crate::identity::{Denied, Kind, Principal};
 
@@ -49,7 +50,7 @@ pub(super) async fn serve(plane: Arc<Plane>, quic: quinn::Connection) {
     };
     let greeted = timeout(plane.clients.hello_timeout, greet(&plane, &quic, &principal)).await;
     match greeted.unwrap_or(Err(Refused::Close(CloseCode::HelloTimeout))) {
-        Ok((connection, lane)) => control::run(plane, connection, lane).await,
+        Ok((present, lane)) => control::run(plane, present, lane).await,
         Err(Refused::Close(code)) => {
             plane.complaints.log(remote, &format_args!("`{}`: {}", principal.name, code.reason()));
             close(&quic, code);
@@ -73,7 +74,7 @@ async fn greet(
     plane: &Arc<Plane>,
     quic: &quinn::Connection,
     principal: &Principal,
-) -> Result<(Arc<Connection>, ControlLane), Refused> {
+) -> Result<(Present, ControlLane), Refused> {
     let (send, mut recv) = quic.accept_bi().await.map_err(|_| Refused::Close(CloseCode::HelloTimeout))?;
     let _ = send.set_priority(priority::CONTROL);
     let mut decoder = Decoder::default();
@@ -97,15 +98,14 @@ async fn greet(
         return Err(Refused::Say(send, number, refusal, CloseCode::ProtocolViolation));
     }
     match answer(plane, quic, principal, decode(&frame)).await {
-        Ok((connection, welcome)) => {
+        Ok((present, welcome)) => {
             let mut lane = ControlLane { send, recv, decoder };
             let mut out = BytesMut::new();
             encode(&mut out, number.0, &welcome);
             if lane.send.write_all(&out).await.is_err() {
-                plane.registry.remove(&connection);
                 return Err(Refused::Close(CloseCode::Goodbye));
             }
-            Ok((connection, lane))
+            Ok((present, lane))
         }
         Err((refusal, code)) => Err(Refused::Say(send, number, refusal, code)),
     }
@@ -116,7 +116,7 @@ async fn answer(
     quic: &quinn::Connection,
     principal: &Principal,
     hello: Result<Hello, Refusal>,
-) -> Result<(Arc<Connection>, Welcome), (Refusal, CloseCode)> {
+) -> Result<(Present, Welcome), (Refusal, CloseCode)> {
     let service = &plane.service;
     let hello = hello.map_err(|refusal| match refusal.code {
         ErrorCode::UnsupportedVersion => (refusal, CloseCode::VersionUnsupported),
@@ -139,18 +139,13 @@ async fn answer(
     let id = plane.registry.next_id();
     let meters = plane.telemetry.connection(&agent(&hello.agent), &caller.name);
     let connection = Arc::new(Connection::new(id, quic.clone(), principal.clone(), caller, meters));
-    plane.registry.insert(Arc::clone(&connection));
+    let present = plane.registry.insert(Arc::clone(&connection));
     // Again, now that a revocation would find the connection.
-    if let Err(denial) = service.book.check(principal) {
-        plane.registry.remove(&connection);
-        return Err(denied(denial));
-    }
+    service.book.check(principal).map_err(denied)?;
     if let (Some(session), Some(SessionReply::Resumed(_))) = (hello.session, &session) {
         connection.adopt(session);
     }
-    welcome(plane, &connection, session).map(|welcome| (Arc::clone(&connection), welcome)).inspect_err(|_| {
-        plane.registry.remove(&connection);
-    })
+    welcome(plane, &connection, session).map(|welcome| (present, welcome))
 }
 
 fn welcome(

@@ -26,18 +26,35 @@ pub(crate) struct Registry {
     some_woken: Notify,
 }
 
+/// A connection in the registry. It leaves when this is dropped, whatever becomes of the task that serves it: whoever stays
+/// there counts against those who come.
+pub(super) struct Present {
+    registry: Arc<Registry>,
+    connection: Arc<Connection>,
+}
+
+impl Present {
+    pub(super) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.registry.open.lock().remove(&self.connection.id);
+    }
+}
+
 impl Registry {
     /// A number that no other connection of this process has.
     pub(crate) fn next_id(&self) -> ConnectionId {
         ConnectionId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    pub(super) fn insert(&self, connection: Arc<Connection>) {
-        self.open.lock().insert(connection.id, connection);
-    }
-
-    pub(super) fn remove(&self, connection: &Connection) {
-        self.open.lock().remove(&connection.id);
+    /// Takes up a connection, for as long as what this returns lives.
+    pub(super) fn insert(self: &Arc<Self>, connection: Arc<Connection>) -> Present {
+        self.open.lock().insert(connection.id, Arc::clone(&connection));
+        Present { registry: Arc::clone(self), connection }
     }
 
     /// Connections open.
@@ -45,11 +62,13 @@ impl Registry {
         self.open.lock().len()
     }
 
-    /// Connections that an identity has open.
-    pub(crate) fn connections_of(&self, name: &str) -> u32 {
-        let open = self.open.lock();
-        let count = open.values().filter(|connection| *connection.caller.name == *name).count();
-        u32::try_from(count).unwrap_or(u32::MAX)
+    /// Connections that each identity has open.
+    pub(crate) fn by_name(&self) -> HashMap<Arc<str>, u32> {
+        let mut counts = HashMap::new();
+        for connection in self.open.lock().values() {
+            *counts.entry(Arc::clone(&connection.caller.name)).or_default() += 1;
+        }
+        counts
     }
 
     /// Closes the connections of every identity that the book no longer lets in.

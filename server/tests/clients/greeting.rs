@@ -77,6 +77,24 @@ async fn who_does_not_say_hello_is_closed() {
 }
 
 #[tokio::test]
+async fn who_does_not_take_the_welcome_leaves_nothing_behind() {
+    let timeout = Duration::from_millis(200);
+    let server = Server::start_with(|config| config.clients.hello_timeout = timeout).await;
+    let takes_nothing = |transport: &mut quinn::TransportConfig| {
+        transport.stream_receive_window(0_u32.into());
+    };
+    let (ca, admin) = (server.identity.ca(), server.admin());
+    let stranger =
+        Stranger::connect_with(server.node.client_addr(), &ca, Some(&admin), ALPN_CLIENT, takes_nothing).await;
+    let stranger = stranger.expect("connects");
+    let mut lane = stranger.open().await;
+    lane.tell(0, &hello()).await;
+    assert_eq!(closed_with(&stranger.closed().await), Some(CloseCode::HelloTimeout));
+    let mut client = server.client().await;
+    assert_eq!(client.connections_of("admin").await, 1, "the one that asks");
+}
+
+#[tokio::test]
 async fn a_client_that_expects_another_cluster_is_told_so() {
     let server = Server::start().await;
     let admin = server.admin();

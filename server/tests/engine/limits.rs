@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hither_protocol::message::Consistency;
-use hither_protocol::{Applied, ErrorCode};
+use hither_protocol::{Applied, ErrorCode, Namespace};
 use hither_server::engine::{DiskReserve, EngineConfig};
-use hither_state::StateLimits;
+use hither_state::{Action, Command, StateLimits};
 
 use super::disks::Disks;
-use super::{config, delete, get, put, until};
+use super::{command, config, delete, get, put, until};
 
 #[tokio::test]
 async fn puts_stop_before_the_disk_is_full_and_deletes_go_on() {
@@ -29,6 +29,10 @@ async fn puts_stop_before_the_disk_is_full_and_deletes_go_on() {
     let refusal = engine.propose(put("a", "2")).await.expect_err("there is no space");
     assert_eq!((refusal.code, refusal.applied), (ErrorCode::NoSpace, Applied::No));
     engine.propose(delete("a")).await.expect("is deleted");
+    let session = command(Action::SessionOpen { ttl_ms: 60_000, nonce: [7; 16] });
+    engine.propose(session).await.expect("who comes now can delete");
+    let record = Command { namespace: Namespace::system(), ..put("revoked", "1") };
+    engine.propose(record).await.expect("somebody can be turned out");
     engine.barrier(Consistency::Linearizable).await.expect("is read");
     free.store(500, Ordering::Relaxed);
     until("the all-clear", || !engine.stats().no_space).await;

@@ -33,6 +33,10 @@ impl WatchHub {
         }
         let head = self.log.head();
         let (phase, revision) = match spec.start {
+            #[cfg(feature = "planted")]
+            Start::Now if hither_protocol::planted::strikes(hither_protocol::planted::Bug::NowTooLate) => {
+                (Phase::Ahead, head.next())
+            }
             Start::Now => (Phase::CatchUp { position: head }, head),
             Start::Snapshot => {
                 let selector = (&spec.namespace, &spec.range);

@@ -8,6 +8,9 @@ use hither_protocol::limits::{FRAME_BYTES_MAX, LANE_BODY_BYTES_MAX, WATCHES_PER_
 use hither_protocol::message::{End, Filter, Mode, Start, Subscribe};
 use hither_protocol::{KeyRange, Lineage, Moment, Namespace, Revision, WatchId};
 
+/// Longest time that a watch may ask to be left alone for.
+const INTERVAL_MAX: Duration = Duration::from_secs(3_600);
+
 /// A connection of this node, numbered by its shell. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
@@ -94,7 +97,7 @@ impl WatchSpec {
             mode: subscribe.mode,
             filter: subscribe.filter,
             previous: subscribe.previous,
-            min_interval: Duration::from_millis(subscribe.min_interval_ms),
+            min_interval: Duration::from_millis(subscribe.min_interval_ms).min(INTERVAL_MAX),
         }
     }
 }

@@ -1,8 +1,6 @@
 //! Where each record lies.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
-use std::sync::Arc;
+use std::collections::{BTreeSet, VecDeque};
 
 /// Where a record lies: its length, its checksum and its payload, from `offset` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,13 +11,13 @@ pub(super) struct Place {
     pub(super) length: u32,
 }
 
-/// The places of all records, and the files they lie in. Changed once for each write, after it was written.
+/// The places of all records, and the segments there are. Changed once for each write, after it was written.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     /// The index of the first record, if there are any.
     first: u64,
     places: VecDeque<Place>,
-    files: BTreeMap<u64, Arc<File>>,
+    segments: BTreeSet<u64>,
 }
 
 impl Index {
@@ -28,8 +26,9 @@ impl Index {
         (!self.places.is_empty()).then(|| (self.first, self.first + self.places.len() as u64))
     }
 
-    pub(super) fn open(&mut self, segment: u64, file: Arc<File>) {
-        self.files.insert(segment, file);
+    /// There is a segment of this number.
+    pub(super) fn begin(&mut self, segment: u64) {
+        self.segments.insert(segment);
     }
 
     /// `first` follows the last record, if there are any.
@@ -55,13 +54,13 @@ impl Index {
     /// The segments before `current` that no record lies in. They are forgotten.
     pub(super) fn take_dead(&mut self, current: u64) -> Vec<u64> {
         let live = self.places.front().map_or(current, |place| place.segment.min(current));
-        let rest = self.files.split_off(&live);
-        std::mem::replace(&mut self.files, rest).into_keys().collect()
+        let rest = self.segments.split_off(&live);
+        std::mem::replace(&mut self.segments, rest).into_iter().collect()
     }
 
     /// The records from `first` to before `end`, as many as are there, of which those after the first have no more than
-    /// `bytes_max` bytes of payload with it: their indexes, their places and their files.
-    pub(super) fn find(&self, first: u64, end: u64, bytes_max: usize) -> Vec<(u64, Place, Arc<File>)> {
+    /// `bytes_max` bytes of payload with it: their indexes and their places.
+    pub(super) fn find(&self, first: u64, end: u64, bytes_max: usize) -> Vec<(u64, Place)> {
         let Some((low, high)) = self.range() else { return Vec::new() };
         let (first, end) = (first.max(low), end.min(high));
         let mut found = Vec::new();
@@ -73,7 +72,7 @@ impl Index {
             if bytes > bytes_max && !found.is_empty() {
                 break;
             }
-            found.push((index, place, self.files[&place.segment].clone()));
+            found.push((index, place));
         }
         found
     }

@@ -1,5 +1,6 @@
 //! Makes the next segment before it is needed, and removes those that were purged, away from the thread that writes.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -82,6 +83,7 @@ impl Drop for Keeper {
 }
 
 fn run(directory: &Path, jobs: &Receiver<Job>, made: &Sender<Option<Segment>>) {
+    let mut purged = VecDeque::new();
     for job in jobs {
         match job {
             Job::Prepare(number) => {
@@ -94,11 +96,49 @@ fn run(directory: &Path, jobs: &Receiver<Job>, made: &Sender<Option<Segment>>) {
                 }
             }
             Job::Remove(dead) => {
-                let removed = dead.into_iter().try_for_each(|number| fs::remove_file(segment::path(directory, number)));
-                if let Err(error) = removed.and_then(|()| sync_directory(directory)) {
-                    tracing::warn!(%error, "purged segments of the log are still on disk");
+                purged.extend(dead);
+                if let Err(error) = remove(directory, &mut purged) {
+                    let left = purged.len();
+                    tracing::warn!(%error, left, "purged segments of the log are still on disk; they go with the next ones");
                 }
             }
         }
+    }
+}
+
+/// Removes segments, each durably before the one that follows it: a log with a gap is one that lost something. What the disk
+/// does not let go of stays, with all that follow.
+fn remove(directory: &Path, purged: &mut VecDeque<u64>) -> io::Result<()> {
+    while let Some(&number) = purged.front() {
+        match fs::remove_file(segment::path(directory, number)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => sync_directory(directory)?,
+        }
+        purged.pop_front();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_that_cannot_be_removed_keeps_those_after_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |number| segment::path(directory.path(), number);
+        for number in 2..=4 {
+            fs::write(path(number), "").unwrap();
+        }
+        // No file, so that removing it fails.
+        fs::create_dir(path(1)).unwrap();
+        let mut purged = VecDeque::from([1, 2]);
+        remove(directory.path(), &mut purged).unwrap_err();
+        assert!(path(2).exists() && purged == [1, 2], "{purged:?}");
+
+        fs::remove_dir(path(1)).unwrap();
+        purged.push_back(3);
+        remove(directory.path(), &mut purged).unwrap();
+        assert_eq!((segment::numbers(directory.path()).unwrap(), purged), (vec![4], VecDeque::new()));
     }
 }

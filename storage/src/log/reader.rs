@@ -1,5 +1,6 @@
 //! Reads the log while its owner writes.
 
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -21,18 +22,25 @@ impl FileLogReader {
     pub(super) const fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
     }
-}
 
-impl LogReader for FileLogReader {
-    fn read(&self, first: u64, end: u64, bytes_max: usize) -> io::Result<Vec<LogRecord>> {
-        // What is found stays readable: nothing is written over, and a file that is removed lives as long as it is open.
+    /// None if some of them were purged meanwhile.
+    fn try_read(&self, first: u64, end: u64, bytes_max: usize) -> io::Result<Option<Vec<LogRecord>>> {
         let found = self.shared.index().find(first, end, bytes_max);
         let mut records = Vec::with_capacity(found.len());
-        for (index, place, file) in found {
-            let damaged = |what: &str| {
-                let path = super::segment::path(&self.shared.path, place.segment);
-                io::Error::from(StorageError::damaged(&path, format!("record {index}: {what}")))
+        let mut open: Option<(u64, File)> = None;
+        for (index, place) in found {
+            let path = super::segment::path(&self.shared.path, place.segment);
+            // Nothing is written over, and a file that is removed lives as long as it is open. Who reads is far behind, and
+            // rare: no file is kept open for that.
+            let file = match &mut open {
+                Some((segment, file)) if *segment == place.segment => &*file,
+                other => match File::open(&path) {
+                    Ok(file) => &other.insert((place.segment, file)).1,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_purged(index) => return Ok(None),
+                    Err(error) => return Err(error),
+                },
             };
+            let damaged = |what: &str| io::Error::from(StorageError::damaged(&path, format!("record {index}: {what}")));
             let mut bytes = vec![0; RECORD_BYTES + place.length as usize];
             match file.read_exact_at(&mut bytes, place.offset) {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(damaged("it is cut off")),
@@ -45,6 +53,20 @@ impl LogReader for FileLogReader {
             }
             records.push(LogRecord { index, payload });
         }
-        Ok(records)
+        Ok(Some(records))
+    }
+
+    fn is_purged(&self, index: u64) -> bool {
+        self.shared.index().range().is_none_or(|(first, _)| index < first)
+    }
+}
+
+impl LogReader for FileLogReader {
+    fn read(&self, first: u64, end: u64, bytes_max: usize) -> io::Result<Vec<LogRecord>> {
+        loop {
+            if let Some(records) = self.try_read(first, end, bytes_max)? {
+                return Ok(records);
+            }
+        }
     }
 }

@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -20,6 +19,8 @@ pub(super) struct Replayed {
     /// The segment that ends the log, and where in it the log ends.
     pub(super) segment: u64,
     pub(super) end: u64,
+    /// The frames at its end that are not known to be durable.
+    pub(super) unsure: Bytes,
     /// Segments after it, which are not of the log.
     pub(super) beyond: Vec<u64>,
     /// Whether bytes of writes that are not of the log follow its end.
@@ -38,7 +39,8 @@ pub(super) fn replay(directory: &Path, identity: &Identity, durable: Durable) ->
         return Err(damaged("it belongs to another data directory than IDENT says".into()));
     }
     let base = begun.1.next;
-    let mut replay = Replay { head: Head { cycle: begun.0.cycle - 1, ..Head::default() }, index: Index::default() };
+    let head = Head { cycle: begun.0.cycle - 1, ..Head::default() };
+    let mut replay = Replay { head, index: Index::default(), durable: durable.cycle, sure: 0 };
     replay.head.chain = begun.2;
     let (mut number, mut end, mut at) = (first, replay.segment(directory, first, &bytes)?, 0);
     for (place, &next) in rest.iter().enumerate() {
@@ -50,24 +52,29 @@ pub(super) fn replay(directory: &Path, identity: &Identity, durable: Durable) ->
         end = replay.segment(directory, next, &bytes)?;
     }
     let beyond = numbers[at + 1..].to_vec();
-    let Replay { head, index } = replay;
+    let Replay { head, index, sure, .. } = replay;
 
     // What lies behind the end was never durable, or is what should be there. Its own words tell.
     let tail = &bytes[end..];
-    let mut known = durable.cycle;
-    let mut look = |bytes: &[u8]| {
-        let mut later = Header::find_all(bytes).filter(|header| header.cycle > head.cycle).peekable();
+    // The body of a frame that is there in part is what clients wrote, who may write what looks like a header.
+    let torn = Header::read(tail).filter(|header| header.segment == number && header.cycle == head.cycle + 1);
+    let behind = torn.map_or(0, |torn| HEADER_BYTES + torn.length as usize);
+    let mut known = durable.cycle.max(torn.map_or(0, |torn| torn.synced));
+    let mut look = |bytes: &[u8], segment: u64| {
+        let is_later =
+            |header: &Header| header.segment == segment && header.cycle > head.cycle && header.synced < header.cycle;
+        let mut later = Header::find_all(bytes).filter(is_later).peekable();
         let found = later.peek().is_some();
         known = later.fold(known, |known, header| known.max(header.synced));
         found
     };
     let mut is_torn = is_written(tail);
     if is_torn {
-        look(tail);
+        look(tail.get(behind..).unwrap_or_default(), number);
     }
     for &number in &beyond {
         let bytes = read(directory, number)?;
-        is_torn |= is_written(&bytes) && look(&bytes);
+        is_torn |= is_written(&bytes) && look(&bytes, number);
     }
     let (cycle, next) = (head.cycle, head.state.next);
     if cycle < known {
@@ -84,7 +91,7 @@ pub(super) fn replay(directory: &Path, identity: &Identity, durable: Durable) ->
     if index.range() != expected {
         return Err(damaged(format!("records before {base} are missing: a segment before {first} is gone")));
     }
-    Ok(Replayed { head, index, segment: number, end: end as u64, beyond, is_torn })
+    Ok(Replayed { head, index, segment: number, end: end as u64, unsure: bytes.slice(sure..end), beyond, is_torn })
 }
 
 /// Whether there is anything but zeros. Most of a segment is zeros, so they are looked at many at a time.
@@ -112,6 +119,9 @@ fn begin(bytes: &Bytes, number: u64) -> Option<(Header, State, u32)> {
 struct Replay {
     head: Head,
     index: Index,
+    /// The last cycle that the mark knows to be durable, and where in the segment the frames up to it end.
+    durable: u64,
+    sure: usize,
 }
 
 impl Replay {
@@ -136,7 +146,8 @@ impl Replay {
         let file = File::open(&path).map_err(StorageError::io(&path, "open"))?;
         // What a process wrote before it was killed is readable, and not yet durable.
         file.sync_data().map_err(StorageError::io(&path, "sync"))?;
-        self.index.open(number, Arc::new(file));
+        self.index.begin(number);
+        self.sure = 0;
         let mut at = 0;
         while let Some((header, body, items)) = self.next(bytes, at, number) {
             self.head.cycle = header.cycle;
@@ -147,6 +158,9 @@ impl Replay {
                 })?;
             }
             at += HEADER_BYTES + header.length as usize;
+            if header.cycle <= self.durable {
+                self.sure = at;
+            }
         }
         Ok(at)
     }

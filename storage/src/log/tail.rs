@@ -9,7 +9,6 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::Arc;
 
 /// No file system asks for more; one that did would refuse the first write.
 const BLOCK_BYTES: usize = 4096;
@@ -19,7 +18,7 @@ const KEPT_BYTES: usize = 256 << 10;
 /// Appends to one segment.
 #[derive(Debug)]
 pub(super) struct Tail {
-    file: Arc<File>,
+    file: File,
     /// None where the page cache is the only way.
     direct: Option<Direct>,
     end: u64,
@@ -43,7 +42,7 @@ struct Blocks {
 
 impl Tail {
     /// At `end` in the segment `file`, which is at `path`.
-    pub(super) fn open(path: &Path, file: Arc<File>, end: u64) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, file: File, end: u64) -> io::Result<Self> {
         let direct = match open_direct(path) {
             Ok(direct) => Some(Direct::new(direct, &file, end)?),
             Err(error) => {
@@ -155,7 +154,7 @@ mod tests {
         let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let path = directory.path().join("segment");
         std::fs::write(&path, [vec![7; end as usize], vec![0; (64 << 10) - end as usize]].concat()).unwrap();
-        let file = Arc::new(OpenOptions::new().read(true).write(true).open(&path).unwrap());
+        let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
         let mut tail = Tail::open(&path, file, end).unwrap();
         if !is_direct {
             tail.direct = None;
@@ -199,7 +198,7 @@ mod tests {
         let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let path = directory.path().join("segment");
         std::fs::write(&path, vec![0; 8192]).unwrap();
-        let file = Arc::new(OpenOptions::new().read(true).write(true).open(&path).unwrap());
+        let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
         let mut tail = Tail::open(&path, file, 0).unwrap();
         // Memory that begins anywhere is what a larger block looks like.
         tail.direct.as_mut().unwrap().blocks.begin += 1;

@@ -31,6 +31,8 @@ pub(crate) struct Judged {
     pub(crate) liveness: u64,
     /// Updates that had a revision of several events.
     pub(crate) transactions: u64,
+    /// Events whose entry before was forgotten: history from disk.
+    pub(crate) forgotten: u64,
 }
 
 /// What is wrong with an update.
@@ -94,6 +96,8 @@ impl Judge {
         counted.events += update.events.len() as u64;
         counted.folded += u64::from(update.kind == UpdateKind::Changes && update.folded);
         counted.liveness += update.events.iter().filter(|event| matches!(event, Event::Liveness { .. })).count() as u64;
+        counted.forgotten +=
+            update.events.iter().filter(|event| before(event) == Some(&Previous::Forgotten)).count() as u64;
         counted.transactions +=
             u64::from(update.events.windows(2).any(|pair| pair[0].revision() == pair[1].revision()));
         Ok(())

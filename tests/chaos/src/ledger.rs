@@ -49,8 +49,8 @@ pub(crate) enum Outcome {
     Pending,
     /// It took effect at this revision.
     Done(Revision),
-    /// It was carried out and changed nothing.
-    Nothing,
+    /// It was carried out at this revision and changed nothing.
+    Nothing(Revision),
     /// It changed nothing and never will.
     Refused,
     /// It may have taken effect, or may yet.
@@ -62,6 +62,18 @@ pub(crate) enum Outcome {
 pub(crate) struct Op {
     pub(crate) plan: Plan,
     pub(crate) outcome: Outcome,
+    /// None if it was never sent.
+    pub(crate) asked: Option<Asked>,
+    pub(crate) answered: Option<Instant>,
+}
+
+/// What a request comes after.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    /// It was not sent before.
+    pub(crate) at: Instant,
+    /// The newest revision that was acknowledged by then.
+    pub(crate) after: Revision,
 }
 
 /// What is known of a lease that only its holder renews.
@@ -72,50 +84,94 @@ pub(crate) struct Held {
     pub(crate) sent: Instant,
 }
 
-/// The record of all writers.
-#[derive(Debug, Default)]
-pub(crate) struct Ledger {
-    ops: Mutex<Vec<Op>>,
-    leases: Mutex<BTreeMap<LeaseId, Held>>,
+/// A watch that was to begin now, and where it says that it does.
+#[derive(Clone, Debug)]
+pub(crate) struct Opening {
+    pub(crate) who: String,
+    pub(crate) revision: Revision,
+    /// When it had said so.
+    pub(crate) told: Instant,
 }
+
+/// All that writers know, and what watches were told that leaves no trace in history.
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    pub(crate) ops: Vec<Op>,
+    pub(crate) leases: BTreeMap<LeaseId, Held>,
+    /// When the client that keeps a lease took it as lost, if it has.
+    pub(crate) kept: BTreeMap<LeaseId, Option<Instant>>,
+    pub(crate) openings: Vec<Opening>,
+}
+
+/// The record while it is written.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger(Mutex<Record>);
 
 impl Ledger {
     /// Something is about to be asked for. `plan` gets its number.
     pub(crate) fn begin(&self, plan: impl FnOnce(OpId) -> Plan) -> (OpId, Plan) {
-        let mut ops = self.ops.lock();
+        let ops = &mut self.0.lock().ops;
         let id = OpId(ops.len() as u64);
         let plan = plan(id);
-        ops.push(Op { plan: plan.clone(), outcome: Outcome::Pending });
+        ops.push(Op { plan: plan.clone(), outcome: Outcome::Pending, asked: None, answered: None });
         (id, plan)
     }
 
-    pub(crate) fn end(&self, id: OpId, outcome: Outcome) {
-        if let Some(op) = self.ops.lock().get_mut(id.0 as usize) {
-            op.outcome = outcome;
+    /// It is sent, not before `asked`.
+    pub(crate) fn ask(&self, id: OpId, asked: Asked) {
+        if let Some(op) = self.0.lock().ops.get_mut(id.place()) {
+            op.asked = Some(asked);
+        }
+    }
+
+    /// It was answered, or given up; not after `at`.
+    pub(crate) fn end(&self, id: OpId, outcome: Outcome, at: Instant) {
+        if let Some(op) = self.0.lock().ops.get_mut(id.place()) {
+            (op.outcome, op.answered) = (outcome, Some(at));
         }
     }
 
     /// A lease was heard of: the request was sent then and acknowledged.
     pub(crate) fn heard(&self, lease: LeaseId, ttl: Duration, sent: Instant) {
-        let mut leases = self.leases.lock();
+        let leases = &mut self.0.lock().leases;
         let held = leases.entry(lease).or_insert(Held { ttl, sent });
         held.sent = held.sent.max(sent);
     }
 
+    /// A client keeps a lease alive.
+    pub(crate) fn kept(&self, lease: LeaseId) {
+        self.0.lock().kept.entry(lease).or_default();
+    }
+
+    /// The client has taken it as lost.
+    pub(crate) fn lost(&self, lease: LeaseId, at: Instant) {
+        self.0.lock().kept.insert(lease, Some(at));
+    }
+
+    /// A watch from now on has begun.
+    pub(crate) fn opened(&self, opening: Opening) {
+        self.0.lock().openings.push(opening);
+    }
+
     /// Everything, once nobody writes any more.
-    pub(crate) fn close(&self) -> (Vec<Op>, BTreeMap<LeaseId, Held>) {
-        (std::mem::take(&mut self.ops.lock()), std::mem::take(&mut self.leases.lock()))
+    pub(crate) fn close(&self) -> Record {
+        std::mem::take(&mut self.0.lock())
     }
 }
 
 impl Outcome {
-    /// What a call came to. `effect`: the revision, if it changed something.
-    pub(crate) fn of<T>(answer: &Result<T, Error>, effect: impl FnOnce(&T) -> Option<Revision>) -> Self {
+    /// What a call came to. `told`: what its answer says.
+    pub(crate) fn of<T>(answer: &Result<T, Error>, told: impl FnOnce(&T) -> Self) -> Self {
         match answer {
-            Ok(reply) => effect(reply).map_or(Self::Nothing, Self::Done),
+            Ok(reply) => told(reply),
             Err(error) if error.applied() == Applied::No => Self::Refused,
             Err(_) => Self::Unknown,
         }
+    }
+
+    /// It was carried out. `revision`: its own, or the one that was there if it changed nothing.
+    pub(crate) const fn at(revision: Revision, changed: bool) -> Self {
+        if changed { Self::Done(revision) } else { Self::Nothing(revision) }
     }
 }
 

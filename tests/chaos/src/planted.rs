@@ -43,6 +43,8 @@ const fn expected(bug: Bug) -> &'static [Kind] {
         Bug::EventBeforeCommit => &[Kind::Lost, Kind::Phantom, Kind::Missing, Kind::Doubled, Kind::Difference],
         Bug::EarlyExpiry => &[Kind::Early],
         Bug::RetryAppliedTwice => &[Kind::Twice],
+        Bug::ConditionMissed => &[Kind::Lost],
+        Bug::NowTooLate => &[Kind::Phantom],
     }
 }
 

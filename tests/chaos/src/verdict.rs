@@ -1,14 +1,22 @@
 //! Whether history is what the writers were told: each acknowledged write at its revision and whole, none of them
-//! twice, nothing that nobody asked for, and no lease ended before its time.
+//! twice, nothing that nobody asked for, and no lease ended before its time; and whether what leaves no trace in it was
+//! told truly.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use hither::{Entry, Event, Key, LeaseId, Revision};
 
 use crate::finding::{Finding, Kind};
 use crate::history::{History, Step};
 use crate::judge::{line, show};
-use crate::ledger::{Condition, Held, Op, OpId, Outcome, Plan, writer_of};
+use crate::ledger::{Condition, Op, OpId, Outcome, Plan, Record, writer_of};
+
+mod traceless;
+
+/// Time that the checker may take to see that a client took a lease as lost. The client does so half a second before the
+/// server may end it.
+const NOTICED: Duration = Duration::from_millis(250);
 
 /// What was found in history.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,13 +28,19 @@ pub(crate) struct Writes {
     pub(crate) unknown_lost: u64,
     /// Revisions of several keys that one request wrote.
     pub(crate) transactions: u64,
+    /// Acknowledged, and without effect.
+    pub(crate) nothing: u64,
+    /// Watches that were to begin now.
+    pub(crate) openings: u64,
     /// Revisions in which leases ended by themselves.
     pub(crate) expiries: u64,
+    /// Leases among them that a client kept, and had taken as lost.
+    pub(crate) lost: u64,
 }
 
 /// Compares history with the record of the writers.
-pub(crate) fn writes(history: &History, ops: &[Op], leases: &BTreeMap<LeaseId, Held>) -> Result<Writes, Finding> {
-    let mut trial = Trial::new(history, ops, leases);
+pub(crate) fn writes(history: &History, record: &Record) -> Result<Writes, Finding> {
+    let mut trial = Trial::new(history, record);
     for (revision, step) in history.steps() {
         trial.try_step(revision, step)?;
         trial.apply(step);
@@ -36,8 +50,7 @@ pub(crate) fn writes(history: &History, ops: &[Op], leases: &BTreeMap<LeaseId, H
 
 struct Trial<'a> {
     history: &'a History,
-    ops: &'a [Op],
-    leases: &'a BTreeMap<LeaseId, Held>,
+    record: &'a Record,
     state: BTreeMap<Key, Entry>,
     /// Who says that a revision is theirs.
     claims: BTreeMap<Revision, usize>,
@@ -57,7 +70,7 @@ struct Nobodys {
 }
 
 impl<'a> Trial<'a> {
-    fn new(history: &'a History, ops: &'a [Op], leases: &'a BTreeMap<LeaseId, Held>) -> Self {
+    fn new(history: &'a History, record: &'a Record) -> Self {
         let base = history.base();
         let state = history.state_at(&hither::KeyRange::All, base);
         let state = state.into_iter().map(|(key, entry)| (key.clone(), entry.clone())).collect();
@@ -65,9 +78,9 @@ impl<'a> Trial<'a> {
             Outcome::Done(revision) => Some((revision, place)),
             _ => None,
         };
-        let claims = ops.iter().enumerate().filter_map(claim).collect();
+        let claims = record.ops.iter().enumerate().filter_map(claim).collect();
         let nobodys = Vec::new();
-        Self { history, ops, leases, state, claims, nobodys, seen: BTreeMap::new(), found: Writes::default() }
+        Self { history, record, state, claims, nobodys, seen: BTreeMap::new(), found: Writes::default() }
     }
 
     /// Finds who made a revision, and holds it to what they asked for.
@@ -95,7 +108,7 @@ impl<'a> Trial<'a> {
 
     fn try_request(&mut self, revision: Revision, step: &Step, place: usize) -> Result<(), Finding> {
         let id = OpId::at(place);
-        let Some(op) = self.ops.get(place) else {
+        let Some(op) = self.record.ops.get(place) else {
             return Err(self.flaw(Kind::Phantom, revision, &format!("{id} was never asked for")));
         };
         if let Some(before) = self.seen.insert(place, revision) {
@@ -133,7 +146,10 @@ impl<'a> Trial<'a> {
             return;
         }
         match self.try_end_of_leases(revision, step) {
-            Ok(()) => self.found.expiries += 1,
+            Ok(lost) => {
+                self.found.expiries += 1;
+                self.found.lost += lost;
+            }
             Err(finding) => {
                 let may_be = |(place, op): (usize, &Op)| {
                     let open = matches!(op.outcome, Outcome::Unknown | Outcome::Pending);
@@ -141,20 +157,20 @@ impl<'a> Trial<'a> {
                         open && !matches!(op.plan, Plan::Write { .. }) && self.differs(step, &op.plan).is_none();
                     may_be.then_some(place)
                 };
-                let by = self.ops.iter().enumerate().filter_map(may_be).collect();
+                let by = self.record.ops.iter().enumerate().filter_map(may_be).collect();
                 self.nobodys.push(Nobodys { by, finding });
             }
         }
     }
 
-    /// Whether leases ended here, in their time.
-    fn try_end_of_leases(&self, revision: Revision, step: &Step) -> Result<(), Finding> {
+    /// Whether leases ended here, in their time; how many of them clients had kept.
+    fn try_end_of_leases(&self, revision: Revision, step: &Step) -> Result<u64, Finding> {
         let ended: BTreeSet<LeaseId> =
             step.events.iter().filter_map(|event| self.state.get(event.key()?)?.lease).collect();
         if let Some(flaw) = self.is_not_the_end_of(&ended, step) {
             return Err(self.flaw(Kind::Phantom, revision, &format!("nobody asked for this, and {flaw}")));
         }
-        for (lease, held) in ended.iter().filter_map(|lease| Some((lease, self.leases.get(lease)?))) {
+        for (lease, held) in ended.iter().filter_map(|lease| Some((lease, self.record.leases.get(lease)?))) {
             let lived = step.at.saturating_duration_since(held.sent);
             if lived < held.ttl {
                 let what = format!(
@@ -164,7 +180,17 @@ impl<'a> Trial<'a> {
                 return Err(self.flaw(Kind::Early, revision, &what));
             }
         }
-        Ok(())
+        let mut kept = 0;
+        for (lease, lost) in ended.iter().filter_map(|lease| Some((lease, self.record.kept.get(lease)?))) {
+            kept += 1;
+            if lost.is_none_or(|lost| lost > step.at + NOTICED) {
+                let after = lost.map(|lost| lost.saturating_duration_since(step.at));
+                let what =
+                    format!("lease {lease} ended, and the client that kept it took it as lost only later: {after:?}");
+                return Err(self.flaw(Kind::Early, revision, &what));
+            }
+        }
+        Ok(kept)
     }
 
     /// Why these are not the deletions of all keys of these leases.
@@ -233,8 +259,8 @@ impl<'a> Trial<'a> {
             }
         }
         self.found.unknown_done += made.len() as u64;
-        self.found.requests = self.ops.len() as u64;
-        for (place, op) in self.ops.iter().enumerate() {
+        self.found.requests = self.record.ops.len() as u64;
+        for (place, op) in self.record.ops.iter().enumerate() {
             let is_seen = self.seen.contains_key(&place);
             match op.outcome {
                 Outcome::Done(revision) if !is_seen => {
@@ -247,6 +273,7 @@ impl<'a> Trial<'a> {
                 _ => {}
             }
         }
+        self.try_traceless()?;
         Ok(self.found)
     }
 

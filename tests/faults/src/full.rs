@@ -109,6 +109,7 @@ pub async fn run(full_for: Duration) -> anyhow::Result<Figures> {
     for number in 0..200 {
         client.put(format!("full/{number}"), "x".repeat(1000)).await?;
     }
+    client.put("full/newcomer", "").await?;
     let kept = client.lease(Duration::from_secs(5)).await?;
     client.put("full/kept", "").lease(kept.id()).await?;
     let renewed = client.lease_grant(Duration::from_secs(60)).await?.lease;
@@ -131,6 +132,13 @@ pub async fn run(full_for: Duration) -> anyhow::Result<Figures> {
         ensure!(full.elapsed() < NOTICED, "puts are taken on a full disk: {puts} of them");
     }
     figures.refused_after = full.elapsed();
+
+    // Who comes only now has no session yet, and may delete as well.
+    let newcomer = node.client().request_timeout(PATIENT).connect().await?;
+    let gone = newcomer.delete("full/newcomer").await.context("a newcomer's delete on a full disk")?;
+    ensure!(gone.deleted == 1, "full/newcomer was not there");
+    let refused = newcomer.put("full/newcomer", "").await.err().map(|error| error.code());
+    ensure!(refused == Some(ErrorCode::NoSpace), "a newcomer's put on a full disk: {refused:?}");
 
     // Everything else goes on, for as long as it takes.
     let mut deleted = 0;

@@ -4,10 +4,13 @@
 //! subcommands of `hither-faults`. A judge returns what it found wrong instead of panicking where a test has to show
 //! that it can find it.
 
+pub mod cut;
 pub mod disk;
 pub mod forger;
 pub mod full;
 pub mod ledger;
+pub mod load;
+pub mod losses;
 pub mod machine;
 pub mod power;
 pub mod report;

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use hither_faults::disk::Place;
 use hither_faults::ledger::Broken;
-use hither_faults::power::Plant;
+use hither_faults::losses::Figures;
+use hither_faults::power::{Pace, Plant};
 use hither_faults::report::Report;
+
+/// Losses of power, from which on the report is asked for everything that they may hurt.
+const LONG: usize = 20;
 
 /// Faults of the machine, and what a node makes of them.
 #[derive(Debug, Parser)]
@@ -87,20 +92,35 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn power_loss(rounds: usize, seed: u64, without_sync: bool) -> anyhow::Result<()> {
-    let mut plant = Plant::start(seed).await?;
-    plant.round(false).await?;
-    plant.disk().set(Place::Swallow, u64::from(without_sync))?;
-    for round in 1..rounds {
-        plant.round(round % 2 == 1 && !without_sync).await?;
+    let mut sum = Figures::default();
+    // Half of them each, so that what only the log has and what tables have is both lost beside.
+    let brisk = rounds.div_ceil(2);
+    for (pace, rounds) in [(Pace::Brisk, brisk), (Pace::Shipped, rounds - brisk)] {
+        let mut plant = Plant::start(seed, pace).await?;
+        for round in 0..rounds {
+            let fault = plant.round(round % 2 == 1 && !without_sync).await;
+            fault.with_context(|| format!("seed {seed}, {pace:?}, round {round}"))?;
+            plant.disk().set(Place::Swallow, u64::from(without_sync))?;
+        }
+        let figures = plant.finish().await?;
+        println!("{pace:?}: {figures:?}");
+        sum = sum.and(figures);
     }
-    let figures = plant.finish().await?;
+    sum.were_busy(rounds >= LONG)?;
     let mut report = Report::default();
-    report.row("losses of power under load", 20, figures.rounds, figures.rounds >= 20.min(rounds));
-    let acknowledged = format!("0 of {}", figures.acknowledged);
+    report.row("losses of power under load", 20, sum.rounds, sum.rounds >= 20.min(rounds));
+    let acknowledged = format!("0 of {}", sum.acknowledged);
     report.row("acknowledged writes lost, revisions reused or lowered", 0, acknowledged, true);
-    let lost = format!("{} KiB of {} files, {} syncs", figures.lost.bytes / 1024, figures.lost.files, figures.syncs);
-    report.row("thrown away, since not synced", "some", lost, figures.lost.bytes > 0);
-    report.row("start after a loss, the longest", "-", format!("{} ms", figures.restart_max.as_millis()), true);
+    let lost = sum.lost;
+    let thrown = format!("{} KiB of the log, {} tables; {} syncs", lost.log_blocks * 4, lost.tables, sum.syncs);
+    report.row("thrown away, since not synced", "some", thrown, lost.log_blocks > 0);
+    report.row("names that had changed and were not synced", "some", lost.names, lost.names > 0 || rounds < LONG);
+    report.row("losses that left a damaged end of the log", 1, sum.torn, sum.torn > 0 || rounds < LONG);
+    report.row("losses with new tables of the state", 1, sum.flushed, sum.flushed > 0);
+    report.row("segments of the log made", 3, sum.segments, sum.segments >= 3 || rounds < LONG);
+    report.row("segments purged and removed", 1, sum.removed, sum.removed > 0 || rounds < LONG);
+    report.row("killed without a loss just before one", "-", sum.kills, true);
+    report.row("start after a loss, the longest", "-", format!("{} ms", sum.restart_max.as_millis()), true);
     report.print("Loss of power")
 }
 

@@ -1,45 +1,56 @@
 //! Loss of power under load.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use hither::{Applied, Client, Event, KeyRange, Put, TxnOp, UpdateKind, Watch};
+use hither::{Client, KeyRange};
 use hither_tests::node::{Home, Node};
 use hither_tests::wait::{until, within};
-use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use tokio::sync::RwLock;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::disk::{FaultyDisk, Left, Lost, Place};
-use crate::ledger::Ledger;
+use crate::disk::{FaultyDisk, Left, Place};
+use crate::load::{self, Load, PREFIX};
+use crate::losses::{Figures, Layout};
 
 const WRITERS: usize = 24;
 const LEASES: usize = 8;
-const PREFIX: &str = "power/";
 /// Longer than any call may take while the node comes and goes.
 const PATIENT: Duration = Duration::from_secs(60);
 /// Of a lease that its client keeps: several times what a restart takes, and not much more.
 const LEASE_TTL: Duration = Duration::from_secs(10);
-/// Load between two losses.
-const LOAD: std::ops::Range<u64> = 100..900;
+/// Microseconds that a sync takes longer in rounds whose cut is to fall between a write and its sync.
+const SLOW_SYNC: u64 = 3_000;
 
-/// What the rounds came to.
-#[derive(Debug, Default)]
-pub struct Figures {
-    /// Losses of power.
-    pub rounds: usize,
-    /// Writes that were acknowledged, and are all there.
-    pub acknowledged: usize,
-    /// What the losses took.
-    pub lost: Lost,
-    /// Syncs that the disk was asked for.
-    pub syncs: u64,
-    /// From the start of a process to its ready line, the longest.
-    pub restart_max: Duration,
+/// How soon the state on disk is durable and the log purged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// As shipped: after 16 MiB or a minute. In a round of a second all is in the log, and has to be taken from it.
+    Shipped,
+    /// So soon that each round has tables, and the log is purged and its segments removed beside them.
+    Brisk,
+}
+
+impl Pace {
+    fn set(self, home: &mut Home) {
+        if self == Self::Brisk {
+            home.set("HITHER_STATE_FLUSH_INTERVAL", "100ms");
+            home.set("HITHER_RAFT_SNAPSHOT_ENTRIES", "300");
+            home.set("HITHER_RAFT_LOG_ENTRIES_KEPT", "100");
+        }
+    }
+
+    /// Milliseconds of load between two losses. The log is weighed twice a second, and it takes two looks to purge it.
+    const fn load(self) -> std::ops::Range<u64> {
+        match self {
+            Self::Shipped => 100..900,
+            Self::Brisk => 600..1_900,
+        }
+    }
 }
 
 /// A node on a disk that forgets, and those who use it.
@@ -47,24 +58,15 @@ pub struct Figures {
 pub struct Plant {
     node: Node,
     disk: FaultyDisk,
+    pace: Pace,
     rng: SmallRng,
     client: Client,
     load: Arc<Load>,
     writers: JoinSet<anyhow::Result<()>>,
     watcher: JoinHandle<anyhow::Result<()>>,
     leases: Vec<hither::Lease>,
+    layout: Layout,
     figures: Figures,
-}
-
-#[derive(Debug, Default)]
-struct Load {
-    stop: AtomicBool,
-    /// Held by writers for each write, and by whoever wants none.
-    gate: RwLock<()>,
-    ledger: Mutex<Ledger>,
-    told: Mutex<Vec<(u64, String)>>,
-    /// What the watch knows everything up to.
-    known: AtomicU64,
 }
 
 impl Plant {
@@ -72,16 +74,17 @@ impl Plant {
     ///
     /// # Errors
     /// Those of the disk and of the client.
-    pub async fn start(seed: u64) -> anyhow::Result<Self> {
+    pub async fn start(seed: u64, pace: Pace) -> anyhow::Result<Self> {
         let mut home = Home::new();
+        pace.set(&mut home);
         let disk = FaultyDisk::under(&mut home)?;
         let node = Node::start_in(home, &[]).await;
         let client = node.client().request_timeout(PATIENT).connect().await?;
         let load = Arc::new(Load::default());
-        let watcher = tokio::spawn(listen(client.watch(KeyRange::prefix(PREFIX)).await?, load.clone()));
+        let watcher = tokio::spawn(load::listen(client.watch(KeyRange::prefix(PREFIX)).await?, load.clone()));
         let mut writers = JoinSet::new();
         for writer in 0..WRITERS {
-            writers.spawn(write(client.clone(), writer, load.clone()));
+            writers.spawn(load::write(client.clone(), writer, load.clone()));
         }
         let mut leases = Vec::new();
         for number in 0..LEASES {
@@ -89,8 +92,9 @@ impl Plant {
             client.put(format!("lease/{number}"), "held").lease(lease.id()).await?;
             leases.push(lease);
         }
-        let figures = Figures::default();
-        Ok(Self { node, disk, rng: SmallRng::seed_from_u64(seed), client, load, writers, watcher, leases, figures })
+        let (rng, figures) = (SmallRng::seed_from_u64(seed), Figures::default());
+        let layout = Layout::of(disk.data())?;
+        Ok(Self { node, disk, pace, rng, client, load, writers, watcher, leases, layout, figures })
     }
 
     /// The disk.
@@ -100,30 +104,53 @@ impl Plant {
     }
 
     /// Lets the load run on, cuts the power, starts the node again and looks whether all that was acknowledged is there.
-    /// `torn`: of what was not synced, some blocks are left, as a disk that writes in its own order leaves them.
+    /// `torn`: of what was not synced, any part is left, as a disk leaves it that writes in its own order; and in
+    /// every other such round the process was killed before and has come back to what it had not synced.
     ///
     /// # Errors
     /// The promise that did not hold.
     pub async fn round(&mut self, torn: bool) -> anyhow::Result<()> {
-        let before = self.load.ledger.lock().len();
-        let target = before + WRITERS;
-        until("the load goes on", PATIENT, async || (self.load.ledger.lock().len() >= target).then_some(())).await;
-        tokio::time::sleep(Duration::from_millis(self.rng.random_range(LOAD))).await;
+        self.goes_on().await;
+        tokio::time::sleep(Duration::from_millis(self.rng.random_range(self.pace.load()))).await;
+        if torn {
+            self.disk.set(Place::DelaySyncs, SLOW_SYNC)?;
+            if self.figures.rounds % 4 == 1 {
+                self.goes_on().await;
+                self.node.kill().await;
+                self.node.restart().await;
+                self.figures.kills += 1;
+            }
+            self.goes_on().await;
+        }
         // Acknowledged, and revoked before the power fails: it must not come back.
         let revoked = self.client.lease_grant(LEASE_TTL).await?.lease;
         self.client.put("lease/revoked", "").lease(revoked).await?;
         self.client.lease_revoke(revoked).await?;
 
         self.node.kill().await;
-        let left = if torn { Left::SomeBlocks(&mut self.rng) } else { Left::Nothing };
-        let lost = self.disk.cut_power(left)?;
+        let left = if torn { Left::Some(&mut self.rng) } else { Left::Nothing };
+        self.figures.lost += self.disk.cut_power(left)?;
+        self.disk.set(Place::DelaySyncs, 0)?;
+        let layout = Layout::of(self.disk.data())?;
+        self.figures.saw(&self.layout, &layout);
+        self.layout = layout;
+        // A copy of a segment each.
+        set_aside(self.disk.data())?.into_iter().try_for_each(std::fs::remove_dir_all)?;
         let start = Instant::now();
         self.node.restart().await;
         self.figures.restart_max = self.figures.restart_max.max(start.elapsed());
-        self.figures.lost.files += lost.files;
-        self.figures.lost.bytes += lost.bytes;
         self.figures.rounds += 1;
+        self.figures.torn += set_aside(self.disk.data())?.len();
+        self.is_as_acknowledged(revoked).await
+    }
 
+    /// Waits until each writer has had an answer or so.
+    async fn goes_on(&self) {
+        let target = self.load.ledger.lock().len() + WRITERS;
+        until("the load goes on", PATIENT, async || (self.load.ledger.lock().len() >= target).then_some(())).await;
+    }
+
+    async fn is_as_acknowledged(&self, revoked: hither::LeaseId) -> anyhow::Result<()> {
         // A client of its own: nothing that it reads comes from what the others know.
         let reader = self.node.client().request_timeout(PATIENT).connect().await?;
         // Waits for what was under way, which the session carries over the loss, and lets nothing new begin.
@@ -165,67 +192,14 @@ impl Plant {
         ledger.compare(&self.load.told.lock())?;
         self.figures.acknowledged = ledger.len();
         self.figures.syncs = self.disk.get(Place::Syncs)?;
-        ensure!(self.figures.lost.bytes > 0, "nothing was lost in any round: no fault was tested");
         Ok(std::mem::take(&mut self.figures))
     }
 }
 
-/// Writes keys that nobody wrote before: one, now and then two at once, and now and then deletes one again.
-async fn write(client: Client, writer: usize, load: Arc<Load>) -> anyhow::Result<()> {
-    for round in 0_u64.. {
-        if load.stop.load(Ordering::Relaxed) {
-            break;
-        }
-        let _open = load.gate.read().await;
-        let key = |part: &str| format!("{PREFIX}{writer}/{round}{part}");
-        let (one, value) = (key(""), round.to_string());
-        let done = match round % 8 {
-            6 => {
-                let other = key("-twin");
-                let put = |key: &String| {
-                    TxnOp::Put(Put {
-                        key: key.as_str().into(),
-                        value: value.clone().into(),
-                        lease: None,
-                        previous: false,
-                    })
-                };
-                client.txn().then(put(&one)).then(put(&other)).await.map(|reply| {
-                    load.ledger.lock().wrote(reply.revision, &[(one, value.clone()), (other, value.clone())]);
-                })
-            }
-            7 => {
-                let old = format!("{PREFIX}{writer}/{}", round - 7);
-                load.ledger.lock().deletes(&old);
-                client.delete(old.as_str()).await.map(|reply| load.ledger.lock().deleted(reply.revision, &old))
-            }
-            _ => client
-                .put(one.as_str(), value.as_str())
-                .await
-                .map(|reply| load.ledger.lock().wrote(reply.revision, &[(one, value)])),
-        };
-        // The session bridges a restart, so nothing stays unknown.
-        if let Err(error) = done {
-            ensure!(error.applied() == Applied::No && error.is_retryable(), "writer {writer}: {error}");
-        }
-    }
-    Ok(())
-}
-
-async fn listen(mut watch: Watch, load: Arc<Load>) -> anyhow::Result<()> {
-    while let Some(update) = watch.next().await {
-        let update = update?;
-        ensure!(update.kind != UpdateKind::Reset, "history was there: nothing had to be compared");
-        let mut told = load.told.lock();
-        for event in &update.events {
-            let key = match event {
-                Event::Put { entry, .. } => &entry.key,
-                Event::Delete { key, .. } => key,
-                Event::Liveness { .. } => continue,
-            };
-            told.push((event.revision().0, String::from_utf8_lossy(key.as_bytes()).into_owned()));
-        }
-        load.known.store(update.revision.0, Ordering::Relaxed);
-    }
-    Ok(())
+/// Damaged ends of the log that were set aside.
+fn set_aside(data: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let paths = std::fs::read_dir(data)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    let is_damaged =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"log.damaged-"));
+    Ok(paths.into_iter().filter(is_damaged).collect())
 }

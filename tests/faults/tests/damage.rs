@@ -1,5 +1,6 @@
 //! Damage to a data directory is found by the server that starts on it, named, and never passed over.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -83,8 +84,17 @@ impl Killed {
         copy(&self.image, &self.home.data())
     }
 
+    /// Starts a server on it, which has to have everything.
+    async fn is_served(self) -> anyhow::Result<()> {
+        let node = Node::start_in(self.home, &[]).await;
+        let count = node.client().connect().await?.range(hither::KeyRange::prefix("damage/")).count().await?;
+        assert_eq!(count, 2 * WRITES as u64);
+        Ok(())
+    }
+
     /// Starts a server on it, which has to refuse and to name what is wrong.
     async fn is_refused(&self, what: &str) -> anyhow::Result<()> {
+        let before = kept(&self.home.data())?;
         let log = self.home.file("refusal");
         let mut command = self.home.dev(FREE, FREE);
         let out = self.home.file("refusal-out");
@@ -100,6 +110,8 @@ impl Killed {
         assert_eq!(status.code(), Some(DAMAGED), "{what}: {said}");
         assert!(said.contains("damaged") && said.contains("data"), "{what}: it does not say so: {said}");
         assert!(!said.contains("panicked"), "{what}: {said}");
+        let after = kept(&self.home.data())?;
+        assert!(before.is_subset(&after), "{what}: gone since: {:?}", before.difference(&after));
         Ok(())
     }
 }
@@ -132,17 +144,29 @@ async fn a_part_of_the_directory_that_is_missing_or_of_another_time_is_never_ser
     killed.undo()?;
     fs::write(data.join("CURRENT_STATE"), "state-7\n")?;
     killed.is_refused("the name of a state that does not exist").await?;
-    Ok(())
+    fs::write(data.join("CURRENT_STATE"), "state-1\n")?;
+    killed.is_served().await
 }
 
 /// What this is all measured against: the same directory, without damage, serves everything.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_directory_without_damage_serves_everything() -> anyhow::Result<()> {
-    let killed = Killed::new().await?;
-    let node = Node::start_in(killed.home, &[]).await;
-    let count = node.client().connect().await?.range(hither::KeyRange::prefix("damage/")).count().await?;
-    assert_eq!(count, 2 * WRITES as u64);
-    Ok(())
+    Killed::new().await?.is_served().await
+}
+
+/// What is nobody's but Hither's to remove: segments, tables and what names them.
+fn kept(data: &Path) -> anyhow::Result<BTreeSet<PathBuf>> {
+    let mut kept = BTreeSet::new();
+    for entry in fs::read_dir(data)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            let files = fs::read_dir(&path)?.flatten().map(|entry| entry.path());
+            kept.extend(files.filter(|path| path.extension().is_some_and(|end| end == "seg" || end == "sst")));
+        } else {
+            kept.insert(path);
+        }
+    }
+    Ok(kept)
 }
 
 async fn write(client: &hither::Client, from: usize) -> anyhow::Result<()> {

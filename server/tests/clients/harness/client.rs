@@ -102,6 +102,17 @@ impl Stranger {
         credentials: Option<&Credentials>,
         alpn: &[u8],
     ) -> Result<Self, ConnectionError> {
+        Self::connect_with(address, ca, credentials, alpn, |_| {}).await
+    }
+
+    /// The same, over a transport that was changed so.
+    pub async fn connect_with(
+        address: SocketAddr,
+        ca: &Bytes,
+        credentials: Option<&Credentials>,
+        alpn: &[u8],
+        change: impl FnOnce(&mut quinn::TransportConfig),
+    ) -> Result<Self, ConnectionError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(ca.to_vec())).expect("a CA");
@@ -121,6 +132,7 @@ impl Stranger {
         let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("a configuration")));
         let mut transport = quinn::TransportConfig::default();
         transport.max_concurrent_uni_streams(VarInt::from_u32(2_000));
+        change(&mut transport);
         config.transport_config(Arc::new(transport));
         let endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a socket");
         let connecting = endpoint.connect_with(config, address, SERVER_NAME).expect("an address");

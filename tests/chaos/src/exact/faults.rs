@@ -10,6 +10,7 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
+use super::purges::Purges;
 use super::world::World;
 use crate::finding::{Finding, Kind};
 
@@ -23,6 +24,11 @@ pub(crate) struct Done {
     pub(crate) kills: usize,
     pub(crate) spoils: usize,
     pub(crate) rebinds: usize,
+    /// Starts that began from a state on disk, and those that found a log whose beginning was purged.
+    pub(crate) stored: usize,
+    pub(crate) shortened: usize,
+    /// How often the log was purged, as far as kills found it.
+    pub(crate) purges: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +84,7 @@ fn plan(world: &World) -> Vec<(Duration, Fault)> {
 pub(crate) async fn inflict(world: &World, node: &mut Node) -> Result<Done, Finding> {
     let begun = Instant::now();
     let mut done = Done::default();
+    let mut purged = 0;
     let mut spells = tokio::task::JoinSet::new();
     for (at, fault) in plan(world) {
         tokio::time::sleep_until((begun + at).into()).await;
@@ -104,11 +111,18 @@ pub(crate) async fn inflict(world: &World, node: &mut Node) -> Result<Done, Find
             Fault::Kill => {
                 world.diary.note("the server is killed");
                 node.kill().await;
+                let log = Purges::read(&node.home().data());
+                let log =
+                    log.map_err(|error| Finding::new(Kind::Down, "the log", format!("it cannot be read: {error}")))?;
+                done.purges += log.since(purged);
+                done.shortened += usize::from(log.last() > 0);
+                purged = purged.max(log.last());
                 // The harness panics if it does not start, and has said why.
                 if AssertUnwindSafe(node.restart()).catch_unwind().await.is_err() {
                     return Err(Finding::new(Kind::Down, "the server", "it does not start after a kill"));
                 }
                 done.kills += 1;
+                done.stored += usize::from(began_from_disk(node).await);
                 world.diary.note("the server is back");
             }
         }
@@ -116,6 +130,17 @@ pub(crate) async fn inflict(world: &World, node: &mut Node) -> Result<Done, Find
     while spells.join_next().await.is_some() {}
     tokio::time::sleep_until((begun + world.options.time()).into()).await;
     Ok(done)
+}
+
+/// Whether a server that was just started began from a state on disk that was not empty: what it has applied since does not
+/// make up for its revision, since a command makes one at most.
+async fn began_from_disk(node: &Node) -> bool {
+    // What is counted as a revision and not yet as a command.
+    const UNDER_WAY: f64 = 64.0;
+    // Commands are counted later, so that what is applied meanwhile speaks against it.
+    let revision = node.metric("hither_revision").await;
+    let applied = node.metric("hither_commands_applied_total").await;
+    revision.zip(applied).is_some_and(|(revision, applied)| revision > applied + UNDER_WAY)
 }
 
 /// Does something to a relay, and undoes it after a while.

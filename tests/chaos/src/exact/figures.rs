@@ -74,6 +74,9 @@ impl Figures {
             ("watchers", self.watchers as u64, options.watchers as u64),
             ("cuts", done.cuts as u64, cuts),
             ("kills", done.kills as u64, kills),
+            // The first kills may come before anything is on disk.
+            ("starts from a state on disk", done.stored as u64, (kills / 2).max(1)),
+            ("starts on a log that was purged", done.shortened as u64, (kills / 2).max(1)),
             ("datagrams swallowed by cuts", self.swallowed, cuts),
             ("datagrams lost, doubled or overtaken", self.spoiled, 1),
             ("reconnects", metrics.reconnects, cuts / 10 + kills),
@@ -85,6 +88,9 @@ impl Figures {
             ("updates with several events of one revision", judged.transactions, 1),
             ("updates with folded changes", judged.folded, 1),
             ("standings of leases", judged.liveness, 1),
+            ("events whose entry before was forgotten", judged.forgotten, 1),
+            ("requests without effect", writes.nothing, 1),
+            ("watches from now on", writes.openings, 1),
             ("acknowledged writes", writes.acknowledged, options.seconds),
             ("leases that ended by themselves", writes.expiries, 1),
             ("lists compared", self.lists, 1),
@@ -112,13 +118,17 @@ impl fmt::Display for Figures {
         line("  with folded changes", judged.folded)?;
         line("  with several events of one revision", judged.transactions)?;
         line("standings of leases among the events", judged.liveness)?;
+        line("events whose entry before was forgotten", judged.forgotten)?;
         line("revisions", self.revisions)?;
         line("requests", self.requests)?;
         line("  acknowledged and effective", writes.acknowledged)?;
+        line("  acknowledged and without effect", writes.nothing)?;
         line("  unknown to their writer: took effect", writes.unknown_done)?;
         line("  unknown to their writer: did not", writes.unknown_lost)?;
         line("transactions of several keys", writes.transactions)?;
         line("revisions in which leases ended", writes.expiries)?;
+        line("  of them kept by a client, which knew", writes.lost)?;
+        line("watches from now on", writes.openings)?;
         line("lists compared", self.lists)?;
         line("cuts", done.cuts as u64)?;
         line("  datagrams swallowed", self.swallowed)?;
@@ -126,6 +136,9 @@ impl fmt::Display for Figures {
         line("  datagrams lost, doubled or overtaken", self.spoiled)?;
         line("changes of address", done.rebinds as u64)?;
         line("kills", done.kills as u64)?;
+        line("  starts from a state on disk", done.stored as u64)?;
+        line("  starts on a log that was purged", done.shortened as u64)?;
+        line("purges of the log", done.purges)?;
         line("compactions", self.compactions)?;
         line("reconnects", metrics.reconnects)?;
         line("watches resumed", metrics.watch_resumes)?;

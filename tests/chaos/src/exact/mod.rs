@@ -4,6 +4,7 @@ mod faults;
 mod figures;
 mod keys;
 mod options;
+mod purges;
 mod readers;
 mod room;
 mod watchers;
@@ -41,6 +42,8 @@ const WRITERS: usize = 4;
 const WRITERS_PER_CLIENT: usize = 3;
 /// Clients that hold a lease.
 const HOLDERS: usize = 2;
+/// Watchers that come when nobody writes any more.
+const LATE: usize = 6;
 /// Everything is told within this after the last fault, or never.
 const CAUGHT_UP: Duration = Duration::from_secs(30);
 /// What is told again is told by then.
@@ -165,11 +168,16 @@ async fn open_watchers(world: &World) -> anyhow::Result<Vec<Watcher>> {
         watchers.push(Watcher::start(world, client, character));
     }
     let deadline = Instant::now() + CAUGHT_UP;
-    while let Some(closed) = watchers.iter().find(|watcher| !watcher.is_open()) {
-        anyhow::ensure!(Instant::now() < deadline, "{} does not open", closed.name());
+    while let Some(closed) = closed(&watchers) {
+        anyhow::ensure!(Instant::now() < deadline, closed);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(watchers)
+}
+
+fn closed(watchers: &[Watcher]) -> Option<String> {
+    let closed = watchers.iter().find(|watcher| !watcher.is_open())?;
+    Some(format!("{} does not open", closed.name()))
 }
 
 /// Lets everything come to rest and compares: each watcher with history, history with the last list and with what the
@@ -187,6 +195,12 @@ async fn conclude(world: &World, mut run: Run, done: Done) -> Result<Figures, Fi
     let client = world.near().await.map_err(|error| Finding::new(Kind::Down, "the server", error.to_string()))?;
     wait("leases end", || world.truth.read().state().values().find_map(|entry| Some(format!("{:?}", entry.lease?))))
         .await?;
+    // All writes before are answered and all that follow are yet to be asked for: now is exactly one revision.
+    let mut rng = SmallRng::seed_from_u64(!world.options.seed);
+    let numbers = world.options.watchers..world.options.watchers + LATE;
+    let start = |number| Watcher::start(world, client.clone(), Character::late(number, &mut rng));
+    run.watchers.extend(numbers.map(start));
+    wait("watchers that come late", || closed(&run.watchers)).await?;
     writers::conclude(world, &client).await.map_err(down)?;
     world.diary.note("the last write is done");
 
@@ -216,8 +230,7 @@ async fn conclude(world: &World, mut run: Run, done: Done) -> Result<Figures, Fi
     for watcher in &run.watchers {
         watcher.conclude(&list)?;
     }
-    let (ops, leases) = world.ledger.close();
-    let writes = verdict::writes(&world.truth.read(), &ops, &leases)?;
+    let writes = verdict::writes(&world.truth.read(), &world.ledger.close())?;
     let figures = Figures::gather(world, &run.watchers, &run.floors, run.lists.load(Ordering::Relaxed), done, writes);
     figures.check(&world.options)?;
     Ok(figures)

@@ -14,6 +14,7 @@ use super::keys;
 use super::world::World;
 use crate::finding::{Finding, Kind};
 use crate::judge::{Flaw, Judge, Judged, Spec, show};
+use crate::ledger::Opening;
 
 /// What a finding shows of what came before it.
 const RECENT: usize = 6;
@@ -39,6 +40,8 @@ enum Habit {
     /// Opens another watch every few seconds: from now, from where it was, from an old revision, from one whose history
     /// is gone, from one that is yet to come.
     Wanders,
+    /// Opens one from now on, when nobody writes any more: it must begin exactly where history is.
+    Late,
 }
 
 impl Character {
@@ -66,6 +69,19 @@ impl Character {
             previous: number.is_multiple_of(4),
             min_interval: if number % 9 == 8 { Duration::from_millis(100) } else { Duration::ZERO },
             habit,
+        }
+    }
+
+    /// One who comes when nobody writes any more.
+    pub(crate) fn late(number: usize, rng: &mut SmallRng) -> Self {
+        Self {
+            number,
+            range: keys::range(number, rng),
+            mode: Mode::Every,
+            filter: Filter::default(),
+            previous: false,
+            min_interval: Duration::ZERO,
+            habit: Habit::Late,
         }
     }
 
@@ -172,8 +188,12 @@ impl Watcher {
             };
             // No server answers; the next attempt may find one.
             let Ok(mut watch) = opened else { continue };
+            let revision = watch.revision();
+            if start == Start::Now {
+                world.ledger.opened(Opening { who: self.name(), revision, told: Instant::now() });
+            }
             // The judge is there for as long as this end of the channel.
-            let _ = evidence.send(Evidence::Opened(spec, watch.revision()));
+            let _ = evidence.send(Evidence::Opened(spec, revision));
             let wanders = self.character.habit == Habit::Wanders;
             let stay = Duration::from_millis(rng.random_range(1_500..6_000));
             let stay = if wanders { stay } else { Duration::MAX };
@@ -220,8 +240,10 @@ impl Watcher {
     }
 
     fn begin(&self, world: &World, last: Revision, rng: &mut SmallRng) -> Start {
-        if self.character.habit != Habit::Wanders {
-            return Start::Snapshot;
+        match self.character.habit {
+            Habit::Stays | Habit::Dozes => return Start::Snapshot,
+            Habit::Late => return Start::Now,
+            Habit::Wanders => {}
         }
         let head = world.truth.head().0;
         let back =
@@ -301,5 +323,6 @@ pub(crate) fn sum(one: Judged, other: Judged) -> Judged {
         folded: one.folded + other.folded,
         liveness: one.liveness + other.liveness,
         transactions: one.transactions + other.transactions,
+        forgotten: one.forgotten + other.forgotten,
     }
 }

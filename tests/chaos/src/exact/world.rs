@@ -62,7 +62,11 @@ impl World {
         home.set("HITHER_WATCH_TRIM_INTERVAL", format!("{}ms", TRIM_INTERVAL.as_millis()));
         home.set("HITHER_WATCH_HISTORY_BYTES_MAX", HISTORY_BYTES_MAX.to_string());
         home.set("HITHER_CLIENTS_BEAT_INTERVAL", format!("{}ms", BEAT.as_millis()));
+        // Every kill finds a state on disk, and a log that begins somewhere.
         home.set("HITHER_STATE_PERSIST_INTERVAL", "100ms");
+        home.set("HITHER_STATE_FLUSH_INTERVAL", "150ms");
+        home.set("HITHER_RAFT_SNAPSHOT_ENTRIES", "300");
+        home.set("HITHER_RAFT_LOG_ENTRIES_KEPT", "100");
         // A handshake that is given up is work done in vain, of which a busy machine has none to spare.
         home.set("HITHER_CLIENTS_HANDSHAKE_TIMEOUT", "30s");
         home.set("HITHER_CLIENTS_HELLO_TIMEOUT", "30s");

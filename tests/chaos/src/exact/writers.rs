@@ -1,16 +1,17 @@
 //! Writers: puts, deletions, transactions and leases, each recorded before it is asked for and when it is answered.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hither::{Client, Compare, Delete, Error, Key, KeyRange, LeaseId, Put, Relation, Revision, TxnOp};
+use hither::{Client, Compare, Delete, Error, Key, KeyRange, Lease, LeaseId, Put, Relation, TxnOp};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::keys;
 use super::room::Taken;
 use super::world::World;
-use crate::ledger::{Condition, OpId, Outcome, Plan, value};
+use crate::ledger::{Asked, Condition, OpId, Outcome, Plan, value};
 
 /// Keys of one transaction.
 const TXN_KEYS_MAX: usize = 6;
@@ -67,6 +68,7 @@ pub(crate) async fn lease(world: World, client: Client, seed: u64) {
 pub(crate) async fn hold(world: World, client: Client, holder: usize) {
     while world.is_writing() {
         let Ok(lease) = client.lease(Duration::from_secs(2)).await else { continue };
+        note_loss(&world, &lease);
         put(&world, &client, keys::bound(holder), Some(lease.id())).await;
         let lost = lease.lost();
         tokio::select! {
@@ -74,10 +76,20 @@ pub(crate) async fn hold(world: World, client: Client, holder: usize) {
             () = world.written() => {}
         }
         let (id, plan) = world.ledger.begin(|_| Plan::Revoke(lease.id()));
-        let room = world.room.take(&plan).await;
+        let room = ready(&world, id, &plan).await;
         let answer = lease.revoke().await;
-        record(&world, id, room, &answer, |reply| (reply.deleted > 0).then_some(reply.revision));
+        record(&world, id, room, &answer, |reply| Outcome::at(reply.revision, reply.deleted > 0));
     }
+}
+
+/// Records when the client takes a lease as lost, whatever its holder does meanwhile.
+fn note_loss(world: &World, lease: &Lease) {
+    let (id, lost, ledger) = (lease.id(), lease.lost(), Arc::clone(&world.ledger));
+    ledger.kept(id);
+    tokio::spawn(async move {
+        lost.await;
+        ledger.lost(id, Instant::now());
+    });
 }
 
 /// The first writes, before anybody watches.
@@ -134,12 +146,12 @@ async fn count(world: &World, client: &Client, rng: &mut SmallRng) {
 /// Records a request, sends it and records the answer.
 async fn run(world: &World, client: &Client, plan: impl FnOnce(OpId) -> Plan) -> Result<(), Error> {
     let (id, plan) = world.ledger.begin(plan);
-    let room = world.room.take(&plan).await;
+    let room = ready(world, id, &plan).await;
     match plan {
         Plan::Write { when: None, puts, deletes, lease } if puts.len() == 1 && deletes.is_empty() => {
             let [(key, value)]: [(Key, Bytes); 1] = puts.try_into().unwrap_or_else(|_| unreachable!("one, as seen"));
             let answer = client.put(key, value).lease(lease).await;
-            record(world, id, room, &answer, |reply| Some(reply.revision));
+            record(world, id, room, &answer, |reply| Outcome::Done(reply.revision));
             answer.map(drop)
         }
         Plan::Write { when, puts, deletes, lease } => {
@@ -157,33 +169,34 @@ async fn run(world: &World, client: &Client, plan: impl FnOnce(OpId) -> Plan) ->
                 txn = txn.then(TxnOp::Delete(Delete { range: KeyRange::One(key), previous: false }));
             }
             let answer = txn.await;
-            record(world, id, room, &answer, |reply| reply.succeeded.then_some(reply.revision));
+            record(world, id, room, &answer, |reply| Outcome::at(reply.revision, reply.succeeded));
             answer.map(drop)
         }
         Plan::Delete(range) => {
             let answer = client.delete_range(range).await;
-            record(world, id, room, &answer, |reply| (reply.deleted > 0).then_some(reply.revision));
+            record(world, id, room, &answer, |reply| Outcome::at(reply.revision, reply.deleted > 0));
             answer.map(drop)
         }
         Plan::Revoke(lease) => {
             let answer = client.lease_revoke(lease).await;
-            record(world, id, room, &answer, |reply| (reply.deleted > 0).then_some(reply.revision));
+            record(world, id, room, &answer, |reply| Outcome::at(reply.revision, reply.deleted > 0));
             answer.map(drop)
         }
     }
 }
 
-fn record<T>(
-    world: &World,
-    id: OpId,
-    room: Taken,
-    answer: &Result<T, Error>,
-    effect: impl FnOnce(&T) -> Option<Revision>,
-) {
-    let outcome = Outcome::of(answer, effect);
+/// Waits until there is room for a request, and records that it is sent.
+async fn ready(world: &World, id: OpId, plan: &Plan) -> Taken {
+    let room = world.room.take(plan).await;
+    world.ledger.ask(id, Asked { at: Instant::now(), after: world.acknowledged() });
+    room
+}
+
+fn record<T>(world: &World, id: OpId, room: Taken, answer: &Result<T, Error>, told: impl FnOnce(&T) -> Outcome) {
+    let outcome = Outcome::of(answer, told);
     if let Outcome::Done(revision) = outcome {
         world.acknowledge(revision);
         room.until(revision);
     }
-    world.ledger.end(id, outcome);
+    world.ledger.end(id, outcome, Instant::now());
 }

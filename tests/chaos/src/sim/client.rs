@@ -20,6 +20,8 @@ const RECENT: usize = 6;
 /// A watch of the application.
 pub(super) struct Watched {
     spec: Spec,
+    /// The last that was committed when it was asked for.
+    asked: Revision,
     /// Once it is open.
     pub(super) judge: Option<Judge>,
     full: bool,
@@ -83,11 +85,11 @@ impl Client {
         id
     }
 
-    pub(super) fn open(&mut self, spec: Spec, min_interval_ms: u64, now: Moment) {
+    pub(super) fn open(&mut self, spec: Spec, min_interval_ms: u64, head: Revision, now: Moment) {
         let id = self.number();
         let Spec { range, start, mode, filter, previous } = spec.clone();
         let asked = WatchSpec { range, start, mode, filter, previous, min_interval_ms };
-        self.watches.insert(id, Watched { spec, judge: None, full: false, recent: VecDeque::new() });
+        self.watches.insert(id, Watched { spec, asked: head, judge: None, full: false, recent: VecDeque::new() });
         self.core.handle_watch(now, id, asked, None);
     }
 
@@ -241,8 +243,18 @@ impl Client {
 }
 
 impl Watched {
-    pub(super) fn opened(&mut self, revision: Revision) -> Result<(), crate::judge::Flaw> {
+    pub(super) fn opened(
+        &mut self,
+        history: &crate::history::History,
+        revision: Revision,
+    ) -> Result<(), crate::judge::Flaw> {
         self.remember(format!("opened from {:?}, at {revision}", self.spec.start));
+        // Now is when it was asked for or later, and no later than this.
+        let (first, last) = (self.asked, history.head());
+        if self.spec.start == Start::Now && !(first..=last).contains(&revision) {
+            let what = format!("from now on is from {revision} on: it was between {first} and {last}");
+            return Err((crate::finding::Kind::Phantom, what));
+        }
         self.judge = Some(Judge::opened(self.spec.clone(), revision)?);
         Ok(())
     }
@@ -308,4 +320,23 @@ pub(super) fn draw(rng: &mut SmallRng, last: Option<Revision>, head: Revision) -
 pub(super) struct Granted {
     pub(super) lease: LeaseId,
     pub(super) ttl: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::tests::{history, put};
+
+    #[test]
+    fn a_watch_from_now_on_begins_neither_before_it_was_asked_for_nor_later_than_history() {
+        let opened = |start, revision| {
+            let spec =
+                Spec { range: KeyRange::All, start, mode: Mode::Every, filter: Filter::default(), previous: false };
+            let mut watched = Watched { spec, asked: Revision(2), judge: None, full: false, recent: VecDeque::new() };
+            let history = history(vec![put("a", 1, 1, 1), put("a", 2, 1, 2), put("a", 3, 1, 3)]);
+            watched.opened(&history, Revision(revision)).is_ok()
+        };
+        assert_eq!([1, 2, 3, 4].map(|revision| opened(Start::Now, revision)), [false, true, true, false]);
+        assert!(opened(Start::After(Revision(9)), 9), "it is yet to come, as was asked");
+    }
 }

@@ -24,7 +24,7 @@ use crate::ledger::{Condition, Ledger, OpId, Outcome, Plan, value};
 use crate::verdict;
 use client::{Client, Granted, Told, draw};
 use figures::Figures;
-use requests::{effect, request, write};
+use requests::{request, told, write};
 use server::{Server, events};
 
 const CLIENTS: usize = 5;
@@ -200,7 +200,7 @@ impl Sim {
         }
         let (spec, min_interval_ms) = draw(&mut self.rng, last, self.truth.head());
         self.figures.watches += 1;
-        self.clients[which].open(spec, min_interval_ms, self.now);
+        self.clients[which].open(spec, min_interval_ms, self.truth.head(), self.now);
     }
 
     fn write(&mut self, which: usize) {
@@ -268,18 +268,21 @@ impl Sim {
 
     fn ask(&mut self, which: usize, op: OpId, plan: &Plan) {
         let id = self.clients[which].call(request(plan), self.now);
+        self.ledger.ask(op, crate::ledger::Asked { at: self.instant(), after: self.truth.head() });
         self.asked.insert((which, id), Asked::Op(op));
     }
 
     /// Records what was committed and judges what was told.
     fn settle(&mut self) -> Result<(), Finding> {
         for which in 0..self.clients.len() {
-            let told = self.clients[which].pump(&mut self.server);
+            let news = self.clients[which].pump(&mut self.server);
             self.record()?;
-            for told in told {
+            for told in news {
                 match told {
-                    Told::Answered(id, outcome) => self.answered(which, id, &outcome),
-                    Told::Opened(id, revision) => self.judge(which, id, |watched, _| watched.opened(revision))?,
+                    Told::Answered(id, outcome) => self.answered(which, id, &outcome)?,
+                    Told::Opened(id, revision) => {
+                        self.judge(which, id, |watched, history| watched.opened(history, revision))?;
+                    }
                     Told::Update(id, update) => {
                         self.has_a_reason(which, id, &update)?;
                         self.judge(which, id, |watched, history| watched.told(history, &update))?;
@@ -335,11 +338,20 @@ impl Sim {
         })
     }
 
-    fn answered(&mut self, which: usize, id: u64, outcome: &Result<Reply, hither::Error>) {
+    fn answered(&mut self, which: usize, id: u64, outcome: &Result<Reply, hither::Error>) -> Result<(), Finding> {
         self.figures.answers += 1;
         let at = |sent: Moment| self.begun + Duration::from_nanos(sent.0);
         match (self.asked.remove(&(which, id)), outcome) {
-            (Some(Asked::Op(op)), outcome) => self.ledger.end(op, Outcome::of(outcome, effect)),
+            (Some(Asked::Op(op)), outcome) => {
+                let (outcome, head) = (Outcome::of(outcome, told), self.truth.head());
+                if let Outcome::Done(revision) | Outcome::Nothing(revision) = outcome
+                    && revision > head
+                {
+                    let what = format!("{op} was told of {revision}: {head} is the last that is committed");
+                    return Err(Finding::new(Kind::Phantom, "the writers", what));
+                }
+                self.ledger.end(op, outcome, self.instant());
+            }
             (Some(Asked::Grant(ttl, sent)), Ok(Reply::LeaseGrant(granted))) => {
                 let lease = granted.lease;
                 if !ttl.is_zero() {
@@ -350,6 +362,7 @@ impl Sim {
             (Some(Asked::Renew(Granted { lease, ttl }, sent)), Ok(_)) => self.ledger.heard(lease, ttl, at(sent)),
             _ => {}
         }
+        Ok(())
     }
 
     /// The storm is over: everything that can arrive, does, and time passes until all leases have ended.
@@ -425,8 +438,7 @@ impl Sim {
                 self.figures.count(&judge.judged);
             }
         }
-        let (ops, leases) = self.ledger.close();
-        let writes = verdict::writes(&history, &ops, &leases)?;
+        let writes = verdict::writes(&history, &self.ledger.close())?;
         self.figures.revisions = history.head().0;
         self.figures.expiries = writes.expiries;
         self.figures.compactions = self.server.compactions;

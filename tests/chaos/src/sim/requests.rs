@@ -1,9 +1,9 @@
 //! What is asked for, on its way to the server and back.
 
-use hither::{Compare, Delete, Key, KeyRange, Put, Relation, Revision, TxnOp};
+use hither::{Compare, Delete, Key, KeyRange, Put, Relation, TxnOp};
 use hither_protocol::message::{LeaseRevoke, Reply, Request, Txn};
 
-use crate::ledger::{Condition, Plan};
+use crate::ledger::{Condition, Outcome, Plan};
 
 /// Puts without a lease.
 pub(super) const fn write(when: Option<Condition>, puts: Vec<(Key, bytes::Bytes)>, deletes: Vec<Key>) -> Plan {
@@ -28,12 +28,12 @@ pub(super) fn request(plan: &Plan) -> Request {
     }
 }
 
-/// The revision at which a request took effect, as its answer says.
-pub(super) fn effect(reply: &Reply) -> Option<Revision> {
+/// What the answer to a request says of it.
+pub(super) fn told(reply: &Reply) -> Outcome {
     match reply {
-        Reply::Txn(reply) => reply.succeeded.then_some(reply.revision),
-        Reply::Delete(reply) => (reply.deleted > 0).then_some(reply.revision),
-        Reply::LeaseRevoke(reply) => (reply.deleted > 0).then_some(reply.revision),
-        _ => None,
+        Reply::Txn(reply) => Outcome::at(reply.revision, reply.succeeded),
+        Reply::Delete(reply) => Outcome::at(reply.revision, reply.deleted > 0),
+        Reply::LeaseRevoke(reply) => Outcome::at(reply.revision, reply.deleted > 0),
+        other => panic!("nothing was asked for that {other:?} answers"),
     }
 }

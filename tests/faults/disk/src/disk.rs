@@ -38,6 +38,14 @@ pub(crate) enum Syncing {
     Directory(u64, PathBuf),
 }
 
+/// How something lost a name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unnamed {
+    Removed,
+    /// In one step with the name's going to another file.
+    Replaced,
+}
+
 /// The disk, if the environment describes one.
 pub(crate) fn disk() -> Option<&'static Disk> {
     static DISK: OnceLock<Option<Disk>> = OnceLock::new();
@@ -107,15 +115,15 @@ impl Disk {
     /// The length of a file was set, or a part of it zeroed.
     pub(crate) fn changed(&self, fd: RawFd) {
         if let Some((found, _)) = self.on_disk(fd) {
-            self.mirror().changed(found.st_ino);
+            self.keep(self.mirror().changed(found.st_ino, found.st_size.cast_unsigned()));
         }
     }
 
     /// A name that stood for this was removed or taken over by another file.
-    pub(crate) fn unnamed(&self, what: &stat) {
+    pub(crate) fn unnamed(&self, what: &stat, how: Unnamed) {
         let here = std::fs::metadata(&self.root).is_ok_and(|root| root.dev() == what.st_dev);
         if here && (sys::is_directory(what) || what.st_nlink == 1) {
-            self.mirror().gone(what.st_ino);
+            self.keep(self.mirror().gone(what.st_ino, how == Unnamed::Removed));
         }
     }
 
@@ -144,7 +152,10 @@ impl Disk {
         }
         let begun = self.mirror().begin_sync(found.st_ino, found.st_size.cast_unsigned());
         match begun {
-            Ok(_) if fails => Syncing::Fails(libc::EIO),
+            Ok(sync) if fails => {
+                self.keep(self.mirror().fail_sync(sync));
+                Syncing::Fails(libc::EIO)
+            }
             Ok(sync) => Syncing::File(sync),
             Err(error) => die(&format!("no mirror: {error}")),
         }

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use libc::{c_char, c_int, c_long, c_uint, c_void, iovec, mode_t, off_t, size_t, ssize_t};
 
-use crate::disk::{Disk, Syncing, die, disk};
+use crate::disk::{Disk, Syncing, Unnamed, die, disk};
 use crate::sys::{call, once_inside, refuse, stat_at};
 
 /// Asks the disk, unless it is the disk that asks.
@@ -53,12 +53,12 @@ fn changing(fd: c_int, change: impl FnOnce() -> c_long) -> c_int {
 }
 
 /// A call that takes away the name `path`, or gives it to another file.
-fn unnaming(directory: c_int, path: *const c_char, unname: impl FnOnce() -> c_long) -> c_int {
+fn unnaming(directory: c_int, path: *const c_char, how: Unnamed, unname: impl FnOnce() -> c_long) -> c_int {
     // SAFETY: the caller's path ends with a zero byte.
     let before = once_inside(|| stat_at(directory, unsafe { CStr::from_ptr(path) })).flatten();
     let done = unname() as c_int;
     if done == 0 {
-        with(|disk| before.inspect(|before| disk.unnamed(before)));
+        with(|disk| before.inspect(|before| disk.unnamed(before, how)));
     }
     done
 }
@@ -120,6 +120,17 @@ hooks! {
     fn [ftruncate ftruncate64](fd: c_int, bytes: off_t) -> c_int {
         changing(fd, || call!(libc::SYS_ftruncate, fd, bytes))
     }
+    fn [truncate truncate64](path: *const c_char, bytes: off_t) -> c_int {
+        let fd = call!(libc::SYS_openat, libc::AT_FDCWD, path, libc::O_WRONLY | libc::O_CLOEXEC, 0) as c_int;
+        if fd < 0 {
+            return fd;
+        }
+        let done = changing(fd, || call!(libc::SYS_ftruncate, fd, bytes));
+        let errno = crate::sys::errno();
+        call!(libc::SYS_close, fd);
+        crate::sys::set_errno(errno);
+        done
+    }
     fn [fallocate fallocate64](fd: c_int, how: c_int, at: off_t, bytes: off_t) -> c_int {
         let allocate = || call!(libc::SYS_fallocate, fd, how, at, bytes);
         if how == libc::FALLOC_FL_KEEP_SIZE { allocate() as c_int } else { changing(fd, allocate) }
@@ -137,22 +148,22 @@ hooks! {
         opening(libc::AT_FDCWD, path, libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC, mode)
     }
     fn [rename](old: *const c_char, new: *const c_char) -> c_int {
-        unnaming(libc::AT_FDCWD, new, || call!(libc::SYS_renameat, libc::AT_FDCWD, old, libc::AT_FDCWD, new))
+        unnaming(libc::AT_FDCWD, new, Unnamed::Replaced, || call!(libc::SYS_renameat, libc::AT_FDCWD, old, libc::AT_FDCWD, new))
     }
     fn [renameat](from: c_int, old: *const c_char, to: c_int, new: *const c_char) -> c_int {
-        unnaming(to, new, || call!(libc::SYS_renameat, from, old, to, new))
+        unnaming(to, new, Unnamed::Replaced, || call!(libc::SYS_renameat, from, old, to, new))
     }
     fn [renameat2](from: c_int, old: *const c_char, to: c_int, new: *const c_char, flags: c_uint) -> c_int {
-        unnaming(to, new, || call!(libc::SYS_renameat2, from, old, to, new, flags))
+        unnaming(to, new, Unnamed::Replaced, || call!(libc::SYS_renameat2, from, old, to, new, flags))
     }
     fn [unlink](path: *const c_char) -> c_int {
-        unnaming(libc::AT_FDCWD, path, || call!(libc::SYS_unlinkat, libc::AT_FDCWD, path, 0))
+        unnaming(libc::AT_FDCWD, path, Unnamed::Removed, || call!(libc::SYS_unlinkat, libc::AT_FDCWD, path, 0))
     }
     fn [unlinkat](directory: c_int, path: *const c_char, flags: c_int) -> c_int {
-        unnaming(directory, path, || call!(libc::SYS_unlinkat, directory, path, flags))
+        unnaming(directory, path, Unnamed::Removed, || call!(libc::SYS_unlinkat, directory, path, flags))
     }
     fn [rmdir](path: *const c_char) -> c_int {
-        unnaming(libc::AT_FDCWD, path, || call!(libc::SYS_unlinkat, libc::AT_FDCWD, path, libc::AT_REMOVEDIR))
+        unnaming(libc::AT_FDCWD, path, Unnamed::Removed, || call!(libc::SYS_unlinkat, libc::AT_FDCWD, path, libc::AT_REMOVEDIR))
     }
     fn [mmap mmap64](at: *mut c_void, bytes: size_t, how: c_int, flags: c_int, fd: c_int, from: off_t) -> *mut c_void {
         let shared = flags & libc::MAP_TYPE != libc::MAP_PRIVATE && how & libc::PROT_WRITE != 0;

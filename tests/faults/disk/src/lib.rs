@@ -11,12 +11,13 @@
 //! | variable | |
 //! |---|---|
 //! | `HITHER_DISK_ROOT` | the directory; what is in it at the start is on the disk |
-//! | `HITHER_DISK_MIRROR` | where the mirror is kept; an empty directory |
+//! | `HITHER_DISK_MIRROR` | where the mirror is kept; one that is there is gone on with, since no power was lost |
 //! | `HITHER_DISK_CONTROL` | the file of the control page |
 
 mod control;
 mod disk;
 mod hooks;
+mod known;
 mod mirror;
 #[expect(unreachable_pub, reason = "the tests, which compile it too, hand it on")]
 mod place;
