@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::asked::{self, Measured};
-use crate::workload::{Figures, median};
 use crate::workload::event::PUTS_MIN;
+use crate::workload::{Figures, median};
 
 /// What may not happen in any run: a median would hide what happened in one of three.
 const SUMMED: [&str; 2] = ["lost", "doubled"];

@@ -106,10 +106,10 @@ impl Store {
     /// gets at the state meanwhile.
     pub(crate) fn release(&mut self) {
         for _ in 0..RELEASED_MAX {
-            let Some((_, namespace, key)) = self.retained.pop_front_if(|(replaced, ..)| self.pins.are_past(*replaced))
-            else {
+            if !self.retained.front().is_some_and(|(replaced, ..)| self.pins.are_past(*replaced)) {
                 return;
-            };
+            }
+            let Some((_, namespace, key)) = self.retained.pop_front() else { return };
             if let Some(space) = self.spaces.get_mut(&namespace) {
                 space.release(&key);
             }

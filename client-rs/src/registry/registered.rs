@@ -8,7 +8,7 @@ use tokio::sync::{Mutex, oneshot, watch};
 
 use super::keeper::{Ask, Phase, Standing};
 use super::registration::{Listens, Registration};
-use crate::client::{Client, closed};
+use crate::client::{Client, unanswered};
 
 impl Client {
     /// Registers an instance of a service: writes its record at `services/{service}/{id}`, bound to this client's
@@ -50,7 +50,7 @@ impl Client {
         let over = AtomicBool::new(false);
         let registered =
             Registered { client: self.clone(), member, tie, standing: receiver, updating: Mutex::new(()), over };
-        answer.await.unwrap_or_else(|_| Err(closed()))?;
+        answer.await.unwrap_or_else(|_| Err(unanswered()))?;
         Ok(registered)
     }
 }
@@ -152,7 +152,7 @@ impl Registered {
         }
         let (reply, answer) = oneshot::channel();
         self.client.ask_keeper(Ask::Withdraw { member: self.member, reply: Some(reply) })?;
-        match answer.await.unwrap_or_else(|_| Err(closed())) {
+        match answer.await.unwrap_or_else(|_| Err(unanswered())) {
             // It was given up before: it is not there.
             Err(error) if error.code() == ErrorCode::NotFound => Ok(false),
             outcome => outcome,
@@ -187,7 +187,7 @@ impl Registered {
         self.client.ask_keeper(Ask::Update { member: self.member, instance, reply })?;
         let timeout = self.client.options().request_timeout;
         tokio::select! {
-            outcome = answer => outcome.unwrap_or_else(|_| Err(closed())).map(|_| ()),
+            outcome = answer => outcome.unwrap_or_else(|_| Err(unanswered())).map(|_| ()),
             () = self.client.sleep(timeout * 2) => {
                 let detail = "the registration is lost; the change is made when it is declared again";
                 Err(Error::unknown(ErrorCode::Timeout, detail))
