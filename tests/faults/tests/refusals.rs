@@ -130,11 +130,12 @@ async fn a_failed_sync_of_the_state_ends_the_process_within_a_second() -> anyhow
     scene.everything_is_there().await
 }
 
-/// What a failed sync has left unwritten is read by the next process and counts as written: its syncs do not write it.
+/// What a failed sync has left unwritten is read by the next process and counts as written: its syncs do not write it. It
+/// is of several blocks, since what follows it is written with the block in which it ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_next_process_reads_after_a_failed_sync_of_the_log_is_there_when_the_power_fails() -> anyhow::Result<()>
 {
-    Scene::open().await?.goes_on_before_the_power_fails(LOG, "").await
+    Scene::open().await?.goes_on_before_the_power_fails(LOG, &"x".repeat(20_000)).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
