@@ -23,8 +23,8 @@ const LEASES: usize = 8;
 const PATIENT: Duration = Duration::from_secs(60);
 /// Of a lease that its client keeps: several times what a restart takes, and not much more.
 const LEASE_TTL: Duration = Duration::from_secs(10);
-/// Microseconds that a sync takes longer in rounds whose cut is to fall between a write and its sync.
-const SLOW_SYNC: u64 = 3_000;
+/// Microseconds that a sync takes longer before a cut, so that it falls between a write and its sync.
+const SLOW_SYNC: u64 = 10_000;
 
 /// A segment is filled and purged in less, most of the time.
 const AIM: Duration = Duration::from_secs(3);
@@ -116,8 +116,8 @@ impl Plant {
     pub async fn round(&mut self, torn: bool) -> anyhow::Result<()> {
         self.goes_on().await;
         tokio::time::sleep(Duration::from_millis(self.rng.random_range(self.pace.load()))).await;
+        self.disk.set(Place::DelaySyncs, SLOW_SYNC)?;
         if torn {
-            self.disk.set(Place::DelaySyncs, SLOW_SYNC)?;
             if self.figures.rounds % 4 == 1 {
                 self.goes_on().await;
                 self.node.kill().await;
@@ -132,7 +132,10 @@ impl Plant {
         self.client.lease_revoke(revoked).await?;
 
         if torn && self.pace == Pace::Brisk {
-            self.figures.aimed += usize::from(self.removes_a_segment().await?);
+            // What the removal relies on must be on the disk by then.
+            self.figures.aimed += usize::from(self.counts_on(Place::Removed).await?);
+        } else {
+            self.counts_on(Place::Syncs).await?;
         }
         self.node.kill().await;
         let left = if torn { Left::Some(&mut self.rng) } else { Left::Nothing };
@@ -157,11 +160,11 @@ impl Plant {
         until("the load goes on", PATIENT, async || (self.load.ledger.lock().len() >= target).then_some(())).await;
     }
 
-    /// Waits until a segment is removed, unless that takes too long: what its removal relies on must be on the disk by then.
-    async fn removes_a_segment(&self) -> anyhow::Result<bool> {
-        let (before, deadline) = (self.disk.get(Place::Removed)?, Instant::now() + AIM);
+    /// Waits for the moment at which another sync begins, or another segment is removed; not for too long.
+    async fn counts_on(&self, what: Place) -> anyhow::Result<bool> {
+        let (before, deadline) = (self.disk.get(what)?, Instant::now() + AIM);
         while Instant::now() < deadline {
-            if self.disk.get(Place::Removed)? > before {
+            if self.disk.get(what)? > before {
                 return Ok(true);
             }
             tokio::time::sleep(Duration::from_micros(200)).await;

@@ -85,7 +85,7 @@ impl Killed {
     }
 
     /// Starts a server on it, which has to have everything.
-    async fn is_served(self) -> anyhow::Result<()> {
+    async fn serves_everything(self) -> anyhow::Result<()> {
         let node = Node::start_in(self.home, &[]).await;
         let count = node.client().connect().await?.range(hither::KeyRange::prefix("damage/")).count().await?;
         assert_eq!(count, 2 * WRITES as u64);
@@ -145,13 +145,13 @@ async fn a_part_of_the_directory_that_is_missing_or_of_another_time_is_never_ser
     fs::write(data.join("CURRENT_STATE"), "state-7\n")?;
     killed.is_refused("the name of a state that does not exist").await?;
     fs::write(data.join("CURRENT_STATE"), "state-1\n")?;
-    killed.is_served().await
+    killed.serves_everything().await
 }
 
 /// What this is all measured against: the same directory, without damage, serves everything.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_directory_without_damage_serves_everything() -> anyhow::Result<()> {
-    Killed::new().await?.is_served().await
+    Killed::new().await?.serves_everything().await
 }
 
 /// What is nobody's but Hither's to remove: segments, tables and what names them.
