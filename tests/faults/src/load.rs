@@ -14,7 +14,7 @@ use crate::ledger::Ledger;
 pub const PREFIX: &str = "power/";
 /// A value that most of the log is made of: its frames lie in several blocks, and segments fill up with them. It is deleted
 /// seven writes later, so that reading everything back stays short.
-const LARGE_BYTES: usize = 24 << 10;
+const LARGE_BYTES: usize = 48 << 10;
 /// A value that stays, so that tables have more than small ones.
 const MEDIUM_BYTES: usize = 4 << 10;
 

@@ -24,6 +24,8 @@ pub struct Figures {
     pub torn: usize,
     /// Losses that found tables which the one before did not: the state was made durable between them.
     pub flushed: usize,
+    /// Losses at the moment at which a segment was removed.
+    pub aimed: usize,
     /// Segments that were made.
     pub segments: u64,
     /// Segments that were removed, after what was in them was purged.
@@ -54,6 +56,7 @@ impl Figures {
             lost,
             torn: self.torn + other.torn,
             flushed: self.flushed + other.flushed,
+            aimed: self.aimed + other.aimed,
             segments: self.segments + other.segments,
             removed: self.removed + other.removed,
             syncs: self.syncs + other.syncs,
@@ -68,11 +71,13 @@ impl Figures {
     pub fn were_busy(&self, long: bool) -> anyhow::Result<()> {
         let idle = "no fault was tested";
         ensure!(self.lost.log_blocks > 0, "nothing of the log was lost in any round: {idle}: {self:?}");
-        ensure!(self.flushed > 0, "the state on disk was empty at every loss: {idle}: {self:?}");
+        let flushed = self.flushed;
+        ensure!(flushed >= if long { 5 } else { 1 }, "{flushed} losses found a state on disk: {idle}: {self:?}");
         ensure!(self.segments > 0 || self.removed > 0, "the log stayed in one segment: {idle}: {self:?}");
         if long {
             ensure!(self.segments >= 3, "{} segments were made: {idle}: {self:?}", self.segments);
             ensure!(self.removed > 0, "no segment was purged and removed: {idle}: {self:?}");
+            ensure!(self.aimed > 0, "no loss fell upon the removal of a segment: {idle}: {self:?}");
             ensure!(self.torn > 0, "no loss left a damaged end of the log: {idle}: {self:?}");
             ensure!(self.lost.names > 0, "no name had changed at any loss: {idle}: {self:?}");
         }

@@ -116,9 +116,10 @@ async fn power_loss(rounds: usize, seed: u64, without_sync: bool) -> anyhow::Res
     report.row("thrown away, since not synced", "some", thrown, lost.log_blocks > 0);
     report.row("names that had changed and were not synced", "some", lost.names, lost.names > 0 || rounds < LONG);
     report.row("losses that left a damaged end of the log", 1, sum.torn, sum.torn > 0 || rounds < LONG);
-    report.row("losses with new tables of the state", 1, sum.flushed, sum.flushed > 0);
+    report.row("losses with new tables of the state", 5, sum.flushed, sum.flushed >= 5 || rounds < LONG);
     report.row("segments of the log made", 3, sum.segments, sum.segments >= 3 || rounds < LONG);
     report.row("segments purged and removed", 1, sum.removed, sum.removed > 0 || rounds < LONG);
+    report.row("losses at the moment of a removal", 1, sum.aimed, sum.aimed > 0 || rounds < LONG);
     report.row("killed without a loss just before one", "-", sum.kills, true);
     report.row("start after a loss, the longest", "-", format!("{} ms", sum.restart_max.as_millis()), true);
     report.print("Loss of power")

@@ -23,8 +23,11 @@ const LEASES: usize = 8;
 const PATIENT: Duration = Duration::from_secs(60);
 /// Of a lease that its client keeps: several times what a restart takes, and not much more.
 const LEASE_TTL: Duration = Duration::from_secs(10);
-/// Microseconds that a sync takes longer in rounds whose cut is to fall between a write and its sync.
-const SLOW_SYNC: u64 = 3_000;
+/// Microseconds that a sync takes longer before a cut, so that it falls between a write and its sync.
+const SLOW_SYNC: u64 = 10_000;
+
+/// A segment is filled and purged in less, most of the time.
+const AIM: Duration = Duration::from_secs(3);
 
 /// How soon the state on disk is durable and the log purged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,15 +108,16 @@ impl Plant {
 
     /// Lets the load run on, cuts the power, starts the node again and looks whether all that was acknowledged is there.
     /// `torn`: of what was not synced, any part is left, as a disk leaves it that writes in its own order; and in
-    /// every other such round the process was killed before and has come back to what it had not synced.
+    /// every other such round the process was killed before and has come back to what it had not synced. Where the log is
+    /// purged often the cut falls upon the removal of a segment.
     ///
     /// # Errors
     /// The promise that did not hold.
     pub async fn round(&mut self, torn: bool) -> anyhow::Result<()> {
         self.goes_on().await;
         tokio::time::sleep(Duration::from_millis(self.rng.random_range(self.pace.load()))).await;
+        self.disk.set(Place::DelaySyncs, SLOW_SYNC)?;
         if torn {
-            self.disk.set(Place::DelaySyncs, SLOW_SYNC)?;
             if self.figures.rounds % 4 == 1 {
                 self.goes_on().await;
                 self.node.kill().await;
@@ -127,6 +131,12 @@ impl Plant {
         self.client.put("lease/revoked", "").lease(revoked).await?;
         self.client.lease_revoke(revoked).await?;
 
+        if torn && self.pace == Pace::Brisk {
+            // What the removal relies on must be on the disk by then.
+            self.figures.aimed += usize::from(self.counts_on(Place::Removed).await?);
+        } else {
+            self.counts_on(Place::Syncs).await?;
+        }
         self.node.kill().await;
         let left = if torn { Left::Some(&mut self.rng) } else { Left::Nothing };
         self.figures.lost += self.disk.cut_power(left)?;
@@ -148,6 +158,18 @@ impl Plant {
     async fn goes_on(&self) {
         let target = self.load.ledger.lock().len() + WRITERS;
         until("the load goes on", PATIENT, async || (self.load.ledger.lock().len() >= target).then_some(())).await;
+    }
+
+    /// Waits for the moment at which another sync begins, or another segment is removed; not for too long.
+    async fn counts_on(&self, what: Place) -> anyhow::Result<bool> {
+        let (before, deadline) = (self.disk.get(what)?, Instant::now() + AIM);
+        while Instant::now() < deadline {
+            if self.disk.get(what)? > before {
+                return Ok(true);
+            }
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+        Ok(false)
     }
 
     async fn is_as_acknowledged(&self, revoked: hither::LeaseId) -> anyhow::Result<()> {

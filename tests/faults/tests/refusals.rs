@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hither::{Applied, Client};
-use hither_faults::disk::{FaultyDisk, Place, monotonic};
+use hither_faults::disk::{FaultyDisk, Left, Place, monotonic};
 use hither_tests::node::{Home, Node};
 
 const PATIENT: Duration = Duration::from_secs(60);
@@ -73,6 +73,22 @@ impl Scene {
         Ok(took)
     }
 
+    /// The process ends by a failed sync of these files, the next one goes on with what it reads, and then the power fails.
+    async fn goes_on_before_the_power_fails(mut self, files: u64, filler: &str) -> anyhow::Result<()> {
+        self.disk.set(Place::Target, files)?;
+        self.disk.set(Place::FailSync, 3)?;
+        self.end(|disk| disk.get(Place::FailedAt).expect("the page can be read"), filler).await?;
+        assert_eq!(self.disk.get(Place::Repeated)?, 0, "the sync was tried again");
+        self.node.restart().await;
+        for _ in 0..20 {
+            self.put("").await?;
+        }
+        self.node.kill().await;
+        let lost = self.disk.cut_power(Left::Nothing)?;
+        println!("{lost:?}");
+        self.everything_is_there().await
+    }
+
     /// Starts the node again, and finds what was acknowledged.
     async fn everything_is_there(mut self) -> anyhow::Result<()> {
         self.node.restart().await;
@@ -97,7 +113,7 @@ async fn a_failed_sync_of_the_log_ends_the_process_within_a_second_and_is_never_
     assert!(took < END, "{took:?}");
     assert_eq!(scene.disk.get(Place::Repeated)?, 0, "the sync was tried again");
     // What the failed sync took from the page cache is gone for good.
-    scene.disk.cut_power(hither_faults::disk::Left::Nothing)?;
+    scene.disk.cut_power(Left::Nothing)?;
     scene.everything_is_there().await
 }
 
@@ -110,8 +126,22 @@ async fn a_failed_sync_of_the_state_ends_the_process_within_a_second() -> anyhow
     let took = scene.end(|disk| disk.get(Place::FailedAt).expect("the page can be read"), &"x".repeat(900_000)).await?;
     println!("the process ended {took:?} after a failed sync of the state");
     assert!(took < END, "{took:?}");
-    scene.disk.cut_power(hither_faults::disk::Left::Nothing)?;
+    scene.disk.cut_power(Left::Nothing)?;
     scene.everything_is_there().await
+}
+
+/// What a failed sync has left unwritten is read by the next process and counts as written: its syncs do not write it. It
+/// is of several blocks, since what follows it is written with the block in which it ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_next_process_reads_after_a_failed_sync_of_the_log_is_there_when_the_power_fails() -> anyhow::Result<()>
+{
+    Scene::open().await?.goes_on_before_the_power_fails(LOG, &"x".repeat(20_000)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_next_process_reads_after_a_failed_sync_of_the_state_is_there_when_the_power_fails()
+-> anyhow::Result<()> {
+    Scene::open().await?.goes_on_before_the_power_fails(STATE, &"x".repeat(900_000)).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,6 +154,6 @@ async fn a_write_for_which_there_is_no_room_ends_the_process_and_costs_nothing_a
     println!("the process ended {took:?} after a write was refused");
     assert!(took < END, "{took:?}");
     scene.disk.set(Place::RefuseWrites, 0)?;
-    scene.disk.cut_power(hither_faults::disk::Left::Nothing)?;
+    scene.disk.cut_power(Left::Nothing)?;
     scene.everything_is_there().await
 }

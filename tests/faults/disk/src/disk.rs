@@ -1,7 +1,8 @@
 //! The one disk of this process: what the hooks ask before and after each call.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -120,10 +121,13 @@ impl Disk {
     }
 
     /// A name that stood for this was removed or taken over by another file.
-    pub(crate) fn unnamed(&self, what: &stat, how: Unnamed) {
+    pub(crate) fn unnamed(&self, what: &stat, path: &CStr, how: Unnamed) {
         let here = std::fs::metadata(&self.root).is_ok_and(|root| root.dev() == what.st_dev);
         if here && (sys::is_directory(what) || what.st_nlink == 1) {
             self.keep(self.mirror().gone(what.st_ino, how == Unnamed::Removed));
+            if Path::new(OsStr::from_bytes(path.to_bytes())).starts_with(self.root.join("log")) {
+                self.control.count(Place::Removed);
+            }
         }
     }
 

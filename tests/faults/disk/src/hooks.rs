@@ -55,10 +55,11 @@ fn changing(fd: c_int, change: impl FnOnce() -> c_long) -> c_int {
 /// A call that takes away the name `path`, or gives it to another file.
 fn unnaming(directory: c_int, path: *const c_char, how: Unnamed, unname: impl FnOnce() -> c_long) -> c_int {
     // SAFETY: the caller's path ends with a zero byte.
-    let before = once_inside(|| stat_at(directory, unsafe { CStr::from_ptr(path) })).flatten();
+    let path = unsafe { CStr::from_ptr(path) };
+    let before = once_inside(|| stat_at(directory, path)).flatten();
     let done = unname() as c_int;
     if done == 0 {
-        with(|disk| before.inspect(|before| disk.unnamed(before, how)));
+        with(|disk| before.inspect(|before| disk.unnamed(before, path, how)));
     }
     done
 }

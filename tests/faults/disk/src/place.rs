@@ -23,4 +23,6 @@ pub enum Place {
     FailedAt,
     /// Syncs of the same file since one of it failed.
     Repeated,
+    /// Files of the log that were removed so far.
+    Removed,
 }
