@@ -136,6 +136,7 @@ mod tests {
         assert_eq!(missed.lines().count(), 6, "{missed}");
         assert!(table(&Measured(BTreeMap::new()), show).is_empty());
     }
+
     #[test]
     fn what_is_to_be_near_may_be_neither_below_nor_above() {
         let beside = |some| {

@@ -67,8 +67,8 @@ impl Page {
              One load generator, single-threaded, in a process of its own; it shares the cores with the server. Every \
              run has a fresh server on an empty directory; the systems take turns; each figure is the median of {} \
              runs of {} s, and of at least {} puts where these come 200 a second; what was lost or doubled is summed \
-             over all of them. Both systems acknowledge a put after fdatasync. Hither speaks QUIC with TLS and mutual authentication, etcd plain HTTP/2. \"bare QUIC\" is no \
-             store at all: an echo of 300-byte messages over one stream, 300-byte messages pushed to raw streams, or, \
+             over all of them. Both systems acknowledge a put after fdatasync. Hither speaks QUIC with TLS and mutual \
+             authentication, etcd plain HTTP/2. \"bare QUIC\" is no store at all: an echo of 300-byte messages over one stream, 300-byte messages pushed to raw streams, or, \
              beside put to event, one that is written to a file and synced before it goes on to another connection: \
              what the machine allows. Compare within one table only.\n",
             self.machine, self.rounds, self.seconds, PUTS_MIN
