@@ -29,18 +29,19 @@ impl FileLogReader {
         let mut records = Vec::with_capacity(found.len());
         let mut open: Option<(u64, File)> = None;
         for (index, place) in found {
-            let path = super::segment::path(&self.shared.path, place.segment);
+            let path = || super::segment::path(&self.shared.path, place.segment);
             // Nothing is written over, and a file that is removed lives as long as it is open. Who reads is far behind, and
             // rare: no file is kept open for that.
             let file = match &mut open {
                 Some((segment, file)) if *segment == place.segment => &*file,
-                other => match File::open(&path) {
+                other => match File::open(path()) {
                     Ok(file) => &other.insert((place.segment, file)).1,
                     Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_purged(index) => return Ok(None),
                     Err(error) => return Err(error),
                 },
             };
-            let damaged = |what: &str| io::Error::from(StorageError::damaged(&path, format!("record {index}: {what}")));
+            let damaged =
+                |what: &str| io::Error::from(StorageError::damaged(&path(), format!("record {index}: {what}")));
             let mut bytes = vec![0; RECORD_BYTES + place.length as usize];
             match file.read_exact_at(&mut bytes, place.offset) {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(damaged("it is cut off")),
