@@ -152,3 +152,27 @@ pub struct Lag {
     /// Bytes of history.
     pub bytes: usize,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_is_left_alone_for_an_hour_at_most() {
+        let interval = |min_interval_ms| {
+            let subscribe = Subscribe {
+                watch: WatchId(1),
+                range: KeyRange::All,
+                start: Start::Now,
+                lineage: None,
+                mode: Mode::Every,
+                filter: Filter { puts: true, deletes: true, liveness: false },
+                previous: false,
+                min_interval_ms,
+            };
+            WatchSpec::new(Namespace::default(), &subscribe).min_interval
+        };
+        assert_eq!(interval(250), Duration::from_millis(250));
+        assert_eq!(interval(u64::MAX), Duration::from_secs(3_600));
+    }
+}
