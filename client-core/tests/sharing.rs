@@ -5,7 +5,8 @@ mod support;
 use hither_client_core::{Action, Options, UpdateKind};
 use hither_protocol::Revision;
 use hither_protocol::message::Start;
-use support::{Said, World, entry, options, put_event, watching};
+use support::watching::watching;
+use support::{Said, World, entry, options, put_event};
 
 #[test]
 fn identical_watches_share_one_stream_and_each_begins_with_the_whole_state() {

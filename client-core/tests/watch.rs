@@ -10,7 +10,8 @@ use hither_protocol::message::{
     Beat, CancelWatch, Created, End, EndReason, ResetPage, SnapshotPage, Start, SubscribeRefused,
 };
 use hither_protocol::{ErrorCode, Event, Lineage, Revision, WatchId};
-use support::{LINEAGE, Said, World, entry, options, put_event, watching};
+use support::watching::watching;
+use support::{LINEAGE, Said, World, entry, options, put_event};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);

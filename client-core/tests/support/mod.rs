@@ -3,9 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 pub mod model;
-mod watching;
-
-pub use watching::watching;
+pub mod watching;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
