@@ -98,11 +98,13 @@ fn same(watches: u64) -> impl Iterator<Item = KeyRange> {
 fn publish(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("publish");
     let prefix = || KeyRange::prefix("services/");
-    let worlds: [(&str, World); 5] = [
+    let before = |number| KeyRange::Span(format!("a/{number:06}").into(), format!("a/{number:06}/").into());
+    let worlds: [(&str, World); 6] = [
         ("nobody watches", World::new()),
         ("1 watch of the key", World::with(same(1))),
         ("10,000 watches of the key", World::with(same(10_000))),
         ("10,000 watches of other keys", World::with((1..=10_000).map(|number| KeyRange::One(key(number))))),
+        ("10,000 watches of spans before the key", World::with((1..=10_000).map(before))),
         ("10,000 watches of a prefix", World::with((0..10_000).map(|_| prefix()))),
     ];
     for (name, mut world) in worlds {

@@ -1,10 +1,11 @@
 //! Which topics an event concerns, whatever their number.
 
+use std::collections::BTreeMap;
 use std::collections::hash_map::{Entry, HashMap};
-use std::collections::{BTreeMap, btree_map};
 
 use bytes::Bytes;
 use hither_protocol::{KeyRange, Namespace};
+use rb_interval_map::{Interval, IntervalMap};
 
 use super::topic::TopicId;
 use super::trie::Trie;
@@ -19,9 +20,16 @@ struct Space {
     one: HashMap<Bytes, Vec<TopicId>>,
     /// The whole namespace is the empty prefix.
     prefix: Trie<Vec<TopicId>>,
-    /// By their first key. A put walks those that begin at or before its key: spans are for the odd case, prefixes for
-    /// the usual one.
-    span: BTreeMap<(Bytes, Bytes), Vec<TopicId>>,
+    /// A balanced tree that knows how far each of its branches reaches, so a put passes by those that end before its key.
+    span: IntervalMap<Bytes, Vec<TopicId>>,
+    /// Spans that end where they begin. Nothing is in them, and the tree takes none, but their topics are found again.
+    empty: HashMap<Bytes, Vec<TopicId>>,
+}
+
+impl Space {
+    fn is_empty(&self) -> bool {
+        self.one.is_empty() && self.prefix.is_empty() && self.span.is_empty() && self.empty.is_empty()
+    }
 }
 
 impl Selectors {
@@ -32,7 +40,10 @@ impl Selectors {
             KeyRange::One(key) => space.one.entry(key.0.clone()).or_default(),
             KeyRange::Prefix(prefix) => space.prefix.entry(prefix),
             KeyRange::All => space.prefix.entry(&Bytes::new()),
-            KeyRange::Span(start, end) => space.span.entry((start.clone(), end.clone())).or_default(),
+            KeyRange::Span(start, end) if start >= end => space.empty.entry(start.clone()).or_default(),
+            KeyRange::Span(start, end) => {
+                space.span.entry(Interval::new(start.clone(), end.clone())).or_insert(Vec::new())
+            }
         }
     }
 
@@ -43,24 +54,18 @@ impl Selectors {
             topics.is_empty()
         };
         match range {
-            KeyRange::One(key) => {
-                if let Entry::Occupied(mut entry) = space.one.entry(key.0.clone())
-                    && without(entry.get_mut())
-                {
-                    entry.remove();
-                }
-            }
+            KeyRange::One(key) => remove_if(&mut space.one, key.0.clone(), without),
             KeyRange::Prefix(prefix) => space.prefix.remove_if(prefix, without),
             KeyRange::All => space.prefix.remove_if(&[], without),
+            KeyRange::Span(start, end) if start >= end => remove_if(&mut space.empty, start.clone(), without),
             KeyRange::Span(start, end) => {
-                if let btree_map::Entry::Occupied(mut entry) = space.span.entry((start.clone(), end.clone()))
-                    && without(entry.get_mut())
-                {
-                    entry.remove();
+                let span = Interval::new(start.clone(), end.clone());
+                if space.span.get_mut(&span).is_some_and(without) {
+                    space.span.remove(&span);
                 }
             }
         }
-        if space.one.is_empty() && space.prefix.is_empty() && space.span.is_empty() {
+        if space.is_empty() {
             self.0.remove(namespace);
         }
     }
@@ -72,13 +77,66 @@ impl Selectors {
             out.extend_from_slice(topics);
         }
         space.prefix.visit(key, |topics| out.extend_from_slice(topics));
-        for ((start, end), topics) in &space.span {
-            if **start > *key {
-                break;
+        if !space.span.is_empty() {
+            // No key lies between the two, so what overlaps them holds the key.
+            let only = Interval::new(Bytes::copy_from_slice(key), Bytes::from([key, &[0]].concat()));
+            space.span.filter_iter(&only).for_each(|(_, topics)| out.extend_from_slice(topics));
+        }
+    }
+}
+
+fn remove_if(lists: &mut HashMap<Bytes, Vec<TopicId>>, key: Bytes, without: impl FnOnce(&mut Vec<TopicId>) -> bool) {
+    if let Entry::Occupied(mut entry) = lists.entry(key)
+        && without(entry.get_mut())
+    {
+        entry.remove();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Short ones of three letters, the empty one and the lowest byte among them, so that they meet, nest and touch.
+    fn text() -> impl Strategy<Value = Bytes> {
+        prop::collection::vec(prop::sample::select(vec![0, b'a', b'b']), 0..4).prop_map(Bytes::from)
+    }
+
+    fn span() -> impl Strategy<Value = KeyRange> {
+        (text(), text()).prop_map(|(one, other)| KeyRange::Span(one.clone().min(other.clone()), one.max(other)))
+    }
+
+    proptest! {
+        /// However spans come and go, a key finds those that hold it and no other, each once.
+        #[test]
+        fn a_key_finds_the_spans_that_hold_it(
+            steps in prop::collection::vec((span(), prop::bool::weighted(0.4)), 1..200),
+            keys in prop::collection::vec(text(), 20),
+        ) {
+            let namespace = Namespace::default();
+            let mut selectors = Selectors::default();
+            let mut present: Vec<(KeyRange, TopicId)> = Vec::new();
+            for (step, (range, leaves)) in (0..).zip(steps) {
+                if leaves && !present.is_empty() {
+                    let (range, topic) = present.swap_remove(step as usize % present.len());
+                    selectors.remove(&namespace, &range, topic);
+                } else {
+                    selectors.entry(&namespace, &range).push(TopicId(step));
+                    present.push((range, TopicId(step)));
+                }
             }
-            if *key < **end {
-                out.extend_from_slice(topics);
+            for key in keys {
+                let mut found = Vec::new();
+                selectors.find(&namespace, &key, &mut found);
+                let mut held: Vec<_> = present.iter().filter(|(range, _)| range.contains(&key)).map(|&(_, topic)| topic).collect();
+                found.sort_unstable();
+                held.sort_unstable();
+                prop_assert_eq!(found, held);
             }
+            present.iter().for_each(|(range, topic)| selectors.remove(&namespace, range, *topic));
+            prop_assert!(selectors.0.is_empty(), "nothing stays behind");
         }
     }
 }
