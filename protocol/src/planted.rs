@@ -33,11 +33,13 @@ pub enum Bug {
     ConditionMissed,
     /// A watch from now on begins one revision later.
     NowTooLate,
+    /// Now and then, a lease that lives is not found.
+    LeaseMissed,
 }
 
 impl Bug {
     /// Every one of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::DroppedEvent,
         Self::DoubledEvent,
         Self::ResumeOffByOne,
@@ -47,6 +49,7 @@ impl Bug {
         Self::RetryAppliedTwice,
         Self::ConditionMissed,
         Self::NowTooLate,
+        Self::LeaseMissed,
     ];
 
     /// What [`VARIABLE`] calls it.
@@ -62,6 +65,7 @@ impl Bug {
             Self::RetryAppliedTwice => "retry-applied-twice",
             Self::ConditionMissed => "condition-missed",
             Self::NowTooLate => "now-too-late",
+            Self::LeaseMissed => "lease-missed",
         }
     }
 }

@@ -78,3 +78,29 @@ fn a_transaction_passes_over_so_many_keys_and_no_more() {
     assert_eq!(outcome.map_err(|refusal| refusal.code), Err(ErrorCode::InvalidArgument));
     assert_eq!(state.keys(), 50_000, "nothing was changed");
 }
+
+#[test]
+fn what_a_list_kept_is_forgotten_piece_by_piece_and_all_of_it_in_the_end() {
+    let mut state = State::new(StateLimits::default());
+    let put = |number: u64| {
+        TxnOp::Put(Put { key: format!("{number:06}").into(), value: Bytes::new(), lease: None, previous: false })
+    };
+    let mut index = 0;
+    let mut write = |state: &mut State, hundred: u64| {
+        index += 1;
+        let then = (100 * hundred..100 * (hundred + 1)).map(put).collect();
+        apply(state, index, 0, Action::Txn(Txn { then, ..Txn::default() }));
+    };
+    (0..100).for_each(|hundred| write(&mut state, hundred));
+    let list = state.pin();
+    (0..100).for_each(|hundred| write(&mut state, hundred));
+    assert_eq!(state.retained(), 10_000, "the list sees each key as it was");
+    drop(list);
+    let mut left = vec![state.retained()];
+    while state.retained() > 0 {
+        write(&mut state, 100 + left.len() as u64);
+        left.push(state.retained());
+    }
+    assert!(left.windows(2).all(|two| two[0] - two[1] <= 4_096), "one command forgets a part: {left:?}");
+    assert_eq!(left.len(), 4, "and no command forgets nothing: {left:?}");
+}

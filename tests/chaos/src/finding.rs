@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     Twice,
     /// A lease ended before its time.
     Early,
+    /// A request was refused, and there was no reason.
+    Refused,
     /// A watcher did not get to the end, or a watch ended by itself.
     Stuck,
     /// What was done to the system did not happen, so that nothing is proved.
@@ -36,7 +38,7 @@ pub(crate) enum Kind {
 #[cfg(feature = "planted")]
 impl Kind {
     /// Every one of them.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Missing,
         Self::Doubled,
         Self::Phantom,
@@ -45,6 +47,7 @@ impl Kind {
         Self::Lost,
         Self::Twice,
         Self::Early,
+        Self::Refused,
         Self::Stuck,
         Self::Idle,
         Self::Down,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use hither::{Applied, Error, Key, KeyRange, LeaseId, Revision};
+use hither::{Applied, Error, ErrorCode, Key, KeyRange, LeaseId, Revision};
 use parking_lot::Mutex;
 
 /// Numbers what was asked for. Each value that is written begins with it, so that a write can be told in history.
@@ -51,8 +51,8 @@ pub(crate) enum Outcome {
     Done(Revision),
     /// It was carried out at this revision and changed nothing.
     Nothing(Revision),
-    /// It changed nothing and never will.
-    Refused,
+    /// It changed nothing and never will, for this reason.
+    Refused(ErrorCode),
     /// It may have taken effect, or may yet.
     Unknown,
 }
@@ -84,6 +84,15 @@ pub(crate) struct Held {
     pub(crate) sent: Instant,
 }
 
+/// A request for a lease or a sign of life of it that was refused: no other leaves its trace here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Denied {
+    /// None if it was to be granted.
+    pub(crate) lease: Option<LeaseId>,
+    pub(crate) code: ErrorCode,
+    pub(crate) at: Instant,
+}
+
 /// A watch that was to begin now, and where it says that it does.
 #[derive(Clone, Debug)]
 pub(crate) struct Opening {
@@ -101,6 +110,7 @@ pub(crate) struct Record {
     /// When the client that keeps a lease took it as lost, if it has.
     pub(crate) kept: BTreeMap<LeaseId, Option<Instant>>,
     pub(crate) openings: Vec<Opening>,
+    pub(crate) denied: Vec<Denied>,
 }
 
 /// The record while it is written.
@@ -138,6 +148,13 @@ impl Ledger {
         held.sent = held.sent.max(sent);
     }
 
+    /// No lease was granted, or this one not renewed.
+    pub(crate) fn denied(&self, lease: Option<LeaseId>, error: &Error, at: Instant) {
+        if error.applied() == Applied::No {
+            self.0.lock().denied.push(Denied { lease, code: error.code(), at });
+        }
+    }
+
     /// A client keeps a lease alive.
     pub(crate) fn kept(&self, lease: LeaseId) {
         self.0.lock().kept.entry(lease).or_default();
@@ -164,7 +181,7 @@ impl Outcome {
     pub(crate) fn of<T>(answer: &Result<T, Error>, told: impl FnOnce(&T) -> Self) -> Self {
         match answer {
             Ok(reply) => told(reply),
-            Err(error) if error.applied() == Applied::No => Self::Refused,
+            Err(error) if error.applied() == Applied::No => Self::Refused(error.code()),
             Err(_) => Self::Unknown,
         }
     }

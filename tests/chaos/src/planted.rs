@@ -45,6 +45,7 @@ const fn expected(bug: Bug) -> &'static [Kind] {
         Bug::RetryAppliedTwice => &[Kind::Twice],
         Bug::ConditionMissed => &[Kind::Lost],
         Bug::NowTooLate => &[Kind::Phantom],
+        Bug::LeaseMissed => &[Kind::Early],
     }
 }
 

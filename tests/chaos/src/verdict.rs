@@ -1,6 +1,6 @@
 //! Whether history is what the writers were told: each acknowledged write at its revision and whole, none of them
 //! twice, nothing that nobody asked for, and no lease ended before its time; and whether what leaves no trace in it was
-//! told truly.
+//! told truly, refusals among it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use crate::history::{History, Step};
 use crate::judge::{line, show};
 use crate::ledger::{Condition, Op, OpId, Outcome, Plan, Record, writer_of};
 
+mod refusals;
 mod traceless;
 
 /// Time that the checker may take to see that a client took a lease as lost. The client does so half a second before the
@@ -30,6 +31,10 @@ pub(crate) struct Writes {
     pub(crate) transactions: u64,
     /// Acknowledged, and without effect.
     pub(crate) nothing: u64,
+    /// Refused, and sent or not.
+    pub(crate) refused: u64,
+    /// Of these, because a lease had ended.
+    pub(crate) leaseless: u64,
     /// Watches that were to begin now.
     pub(crate) openings: u64,
     /// Revisions in which leases ended by themselves.
@@ -274,6 +279,7 @@ impl<'a> Trial<'a> {
             }
         }
         self.try_traceless()?;
+        self.try_refusals()?;
         Ok(self.found)
     }
 

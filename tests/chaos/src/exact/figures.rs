@@ -93,6 +93,7 @@ impl Figures {
             ("watches from now on", writes.openings, 1),
             ("acknowledged writes", writes.acknowledged, options.seconds),
             ("leases that ended by themselves", writes.expiries, 1),
+            ("requests refused since a lease had ended", writes.leaseless, 1),
             ("lists compared", self.lists, 1),
         ];
         for (what, is, least) in least {
@@ -125,6 +126,8 @@ impl fmt::Display for Figures {
         line("  acknowledged and without effect", writes.nothing)?;
         line("  unknown to their writer: took effect", writes.unknown_done)?;
         line("  unknown to their writer: did not", writes.unknown_lost)?;
+        line("refused, those of leases among them", writes.refused)?;
+        line("  because a lease had ended", writes.leaseless)?;
         line("transactions of several keys", writes.transactions)?;
         line("revisions in which leases ended", writes.expiries)?;
         line("  of them kept by a client, which knew", writes.lost)?;

@@ -44,7 +44,13 @@ pub(crate) async fn lease(world: World, client: Client, seed: u64) {
     while world.is_writing() {
         let ttl = TTLS[rng.random_range(0..TTLS.len())];
         let sent = Instant::now();
-        let Ok(granted) = client.lease_grant(ttl).await else { continue };
+        let granted = match client.lease_grant(ttl).await {
+            Ok(granted) => granted,
+            Err(error) => {
+                world.ledger.denied(None, &error, Instant::now());
+                continue;
+            }
+        };
         let lease = granted.lease;
         let ttl = Duration::from_millis(granted.ttl_ms);
         world.ledger.heard(lease, ttl, sent);
@@ -54,8 +60,9 @@ pub(crate) async fn lease(world: World, client: Client, seed: u64) {
         for _ in 0..rng.random_range(0..4) {
             tokio::time::sleep(ttl.mul_f64(rng.random_range(0.2..0.7))).await;
             let sent = Instant::now();
-            if client.lease_renew(lease).await.is_ok() {
-                world.ledger.heard(lease, ttl, sent);
+            match client.lease_renew(lease).await {
+                Ok(_) => world.ledger.heard(lease, ttl, sent),
+                Err(error) => world.ledger.denied(Some(lease), &error, Instant::now()),
             }
         }
         if rng.random_bool(0.2) {

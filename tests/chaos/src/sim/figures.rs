@@ -17,6 +17,8 @@ pub(super) struct Figures {
     pub(super) revisions: u64,
     pub(super) answers: u64,
     pub(super) expiries: u64,
+    pub(super) refused: u64,
+    pub(super) leaseless: u64,
     pub(super) cuts: u64,
     pub(super) crashes: u64,
     pub(super) compactions: u64,
@@ -34,7 +36,7 @@ impl Figures {
         self.liveness += judged.liveness;
     }
 
-    fn each(&self) -> [(&'static str, u64); 16] {
+    fn each(&self) -> [(&'static str, u64); 18] {
         [
             ("seeds", self.seeds),
             ("watches opened", self.watches),
@@ -46,6 +48,8 @@ impl Figures {
             ("revisions", self.revisions),
             ("answers", self.answers),
             ("revisions in which leases ended", self.expiries),
+            ("requests refused", self.refused),
+            ("  because a lease had ended", self.leaseless),
             ("cuts", self.cuts),
             ("crashes", self.crashes),
             ("compactions", self.compactions),
@@ -67,6 +71,8 @@ impl Figures {
         *revisions += other.revisions;
         self.answers += other.answers;
         self.expiries += other.expiries;
+        self.refused += other.refused;
+        self.leaseless += other.leaseless;
         self.cuts += other.cuts;
         self.crashes += other.crashes;
         self.compactions += other.compactions;

@@ -359,7 +359,11 @@ impl Sim {
                 }
                 self.leases.push(Granted { lease, ttl });
             }
+            (Some(Asked::Grant(..)), Err(error)) => self.ledger.denied(None, error, self.instant()),
             (Some(Asked::Renew(Granted { lease, ttl }, sent)), Ok(_)) => self.ledger.heard(lease, ttl, at(sent)),
+            (Some(Asked::Renew(Granted { lease, .. }, _)), Err(error)) => {
+                self.ledger.denied(Some(lease), error, self.instant());
+            }
             _ => {}
         }
         Ok(())
@@ -441,6 +445,8 @@ impl Sim {
         let writes = verdict::writes(&history, &self.ledger.close())?;
         self.figures.revisions = history.head().0;
         self.figures.expiries = writes.expiries;
+        self.figures.refused = writes.refused;
+        self.figures.leaseless = writes.leaseless;
         self.figures.compactions = self.server.compactions;
         self.figures.seeds = 1;
         Ok(self.figures)

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use hither::{KeyRange, Version};
+use hither::{ErrorCode, KeyRange, Version};
 
 use super::*;
 use crate::history::tests::{delete, history};
-use crate::ledger::{Asked, Held, Opening, value};
+use crate::ledger::{Asked, Denied, Held, Opening, value};
 
 /// What request `op` writes to `key`.
 fn put(op: usize, key: &str, revision: u64, version: u64, create: u64) -> Event {
@@ -54,7 +54,10 @@ fn each_acknowledged_write_is_there_once_and_nothing_else_is() {
     let done = |revision| Outcome::Done(Revision(revision));
     let events = || vec![put(0, "a", 1, 1, 1), put(1, "b", 2, 1, 2)];
     assert_eq!(found(events(), vec![asked(0, "a", done(1)), asked(1, "b", Outcome::Unknown)]), None);
-    assert_eq!(found(events(), vec![asked(0, "a", done(1)), asked(1, "b", Outcome::Refused)]), Some(Kind::Lost));
+    assert_eq!(
+        found(events(), vec![asked(0, "a", done(1)), asked(1, "b", Outcome::Refused(ErrorCode::Timeout))]),
+        Some(Kind::Lost)
+    );
     assert_eq!(found(events(), vec![asked(0, "a", done(1)), asked(1, "c", done(2))]), Some(Kind::Lost), "another key");
     assert_eq!(found(events(), vec![asked(0, "a", done(1))]), Some(Kind::Phantom), "never asked for");
     let ops = vec![asked(0, "a", done(1)), asked(1, "b", done(2)), asked(2, "c", done(3))];
@@ -189,4 +192,43 @@ fn a_watch_from_now_on_does_not_begin_later() {
     assert_eq!(opened(2, 1), Some(Kind::Phantom), "it will not be told of 2, which came afterwards");
     assert_eq!(opened(2, 3), None);
     assert_eq!(opened(3, 3), Some(Kind::Phantom), "there never was such a revision");
+}
+
+#[test]
+fn a_refusal_has_a_reason() {
+    let sent = Instant::now();
+    let ttl = Duration::from_secs(10);
+    let write = |lease, code| {
+        let puts = vec![("a".into(), value(OpId::at(0), 0, 0))];
+        op(Plan::Write { when: None, puts, deletes: Vec::new(), lease }, Outcome::Refused(code))
+    };
+    let record = |ops| Record { ops, leases: BTreeMap::from([(LeaseId(7), Held { ttl, sent })]), ..Record::default() };
+    let told = |op: Op, second| judged(Vec::new(), record(vec![timed(op, sent, second, 0)]));
+
+    for code in [ErrorCode::Timeout, ErrorCode::Unavailable, ErrorCode::ServerBusy] {
+        assert_eq!(told(write(None, code), 1), None, "{code}");
+    }
+    for code in [ErrorCode::InvalidArgument, ErrorCode::PermissionDenied, ErrorCode::QuotaExceeded, ErrorCode::Internal]
+    {
+        assert_eq!(told(write(None, code), 1), Some(Kind::Refused), "{code}");
+    }
+
+    let leased = || write(Some(LeaseId(7)), ErrorCode::LeaseNotFound);
+    assert_eq!(told(leased(), 12), None, "it had ended");
+    assert_eq!(told(leased(), 5), Some(Kind::Early), "it cannot have ended");
+    assert_eq!(told(write(None, ErrorCode::LeaseNotFound), 12), Some(Kind::Refused), "no lease was named");
+    assert_eq!(told(op(Plan::Revoke(LeaseId(7)), Outcome::Refused(ErrorCode::LeaseNotFound)), 5), Some(Kind::Early));
+
+    let revoke = |second| timed(op(Plan::Revoke(LeaseId(7)), Outcome::Unknown), sent, second, 0);
+    let with_revoke = |second| judged(Vec::new(), record(vec![timed(leased(), sent, 5, 0), revoke(second)]));
+    assert_eq!(with_revoke(4), None, "it may have been revoked");
+    assert_eq!(with_revoke(6), Some(Kind::Early), "it was revoked only afterwards");
+
+    let denied = |lease, code, seconds| {
+        let at = sent + Duration::from_secs(seconds);
+        judged(Vec::new(), Record { denied: vec![Denied { lease, code, at }], ..record(Vec::new()) })
+    };
+    assert_eq!(denied(Some(LeaseId(7)), ErrorCode::LeaseNotFound, 12), None);
+    assert_eq!(denied(Some(LeaseId(7)), ErrorCode::LeaseNotFound, 5), Some(Kind::Early));
+    assert_eq!(denied(None, ErrorCode::LeaseNotFound, 5), Some(Kind::Refused));
 }
