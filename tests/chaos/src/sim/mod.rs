@@ -255,7 +255,8 @@ impl Sim {
                 let (id, plan) = self.ledger.begin(plan);
                 self.ask(which, id, &plan);
             }
-            (4, Some(granted)) => {
+            // One that is bound to a session lives by it.
+            (4, Some(granted)) if !granted.ttl.is_zero() => {
                 let id = self.clients[which].call(LeaseRenew { lease: granted.lease }.into(), self.now);
                 self.asked.insert((which, id), Asked::Renew(granted, self.now));
             }
