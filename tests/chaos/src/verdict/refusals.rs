@@ -77,12 +77,11 @@ impl Trial<'_> {
         let may_be_revoked = revoked.get(&lease).is_some_and(|asked| asked.iter().any(is_reason));
         match self.record.leases.get(&lease) {
             Some(held) if !may_be_revoked && by < held.sent + held.ttl => {
-                let lived = by.saturating_duration_since(held.sent);
-                let what = format!(
-                    "{who} was told that there is no lease {lease} of {:?}, {lived:?} after a sign of life that was \
-                     acknowledged had been sent",
-                    held.ttl
+                let since = by.checked_duration_since(held.sent).map_or_else(
+                    || "and a sign of life that was sent later was acknowledged".to_owned(),
+                    |since| format!("{since:?} after a sign of life that was acknowledged had been sent"),
                 );
+                let what = format!("{who} was told that there is no lease {lease} of {:?}, {since}", held.ttl);
                 Err(Finding::new(Kind::Early, "the writers", what))
             }
             _ => Ok(()),
