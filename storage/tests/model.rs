@@ -43,7 +43,8 @@ proptest! {
         let (mut disk, mut state) = open(&path).unwrap();
         let mut memory = MemoryLog::default();
         let mut items = Vec::new();
-        let (mut next, mut purged, mut number) = (start, None, 0_u64);
+        // Records from `first` to before `next`, if any.
+        let (mut first, mut next, mut purged, mut number) = (start, start, None, 0_u64);
         for step in steps {
             number += 1;
             match step {
@@ -55,12 +56,15 @@ proptest! {
                 Step::Truncate { back } => {
                     let floor = purged.map_or(0, |purged| purged + 1);
                     next = next.saturating_sub(back).max(floor);
+                    first = first.min(next);
                     items.push(LogItem::TruncateAfter(next.checked_sub(1)));
                 }
                 Step::Purge { forth } => {
                     let up_to = purged.map_or(0, |purged| purged + 1) + forth;
                     purged = Some(up_to);
-                    next = next.max(up_to + 1);
+                    // A log that has no record any more goes on after what was purged.
+                    let is_left = first < next && up_to + 1 < next;
+                    (first, next) = if is_left { (first.max(up_to + 1), next) } else { (up_to + 1, up_to + 1) };
                     items.push(LogItem::Purge { up_to, last: number.to_string().into() });
                 }
                 Step::Vote => items.push(LogItem::Vote(number.to_string().into())),
