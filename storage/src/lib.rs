@@ -14,10 +14,9 @@
 //! reserve         room for when the disk is full            [reserve]
 //! ```
 
-#![forbid(unsafe_code)]
-
 mod directory;
 mod error;
+mod exit;
 mod files;
 mod ident;
 mod lock;

@@ -1,10 +1,12 @@
 //! How the database of the state is opened.
 
+use std::ops::Deref;
 use std::path::Path;
+use std::sync::Arc;
 
 use rocksdb::{BlockBasedOptions, ColumnFamilyDescriptor, DB, LogLevel, Options, ReadOptions};
 
-use crate::StorageError;
+use crate::{StorageError, exit};
 
 /// Of a scan from one end to the other.
 const READAHEAD_BYTES: usize = 2 << 20;
@@ -53,10 +55,34 @@ pub(crate) fn options(path: &Path) -> Result<Options, StorageError> {
     Ok(options)
 }
 
-/// Opens or creates the database with these column families, whose options are those of the database.
-pub(crate) fn open(options: &Options, path: &Path, families: &[&str]) -> Result<DB, StorageError> {
-    let families = families.iter().map(|&name| ColumnFamilyDescriptor::new(name, options.clone()));
-    DB::open_cf_descriptors(options, path, families).map_err(StorageError::rocks(path, "open"))
+/// A database that is not closed while the process ends.
+pub(crate) struct Database(Option<Arc<DB>>);
+
+impl Database {
+    /// Opens or creates the database with these column families, whose options are those of the database.
+    pub(crate) fn open(options: &Options, path: &Path, families: &[&str]) -> Result<Self, StorageError> {
+        let families = families.iter().map(|&name| ColumnFamilyDescriptor::new(name, options.clone()));
+        let db = DB::open_cf_descriptors(options, path, families).map_err(StorageError::rocks(path, "open"))?;
+        let db = Arc::new(db);
+        exit::opened(&db);
+        exit::mind();
+        Ok(Self(Some(db)))
+    }
+}
+
+impl Deref for Database {
+    type Target = DB;
+
+    fn deref(&self) -> &DB {
+        self.0.as_ref().expect("only `drop` takes it")
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let _inside = exit::enter_again();
+        drop(self.0.take());
+    }
 }
 
 /// For a scan that is not repeated.

@@ -15,7 +15,8 @@ use rocksdb::{ColumnFamily, DB, IteratorMode, Options, WriteBatch, WriteOptions}
 
 use crate::files::{remove_directory, replace_file, sync_directory};
 use crate::lock::Lock;
-use crate::{Identity, StorageError, rocks};
+use crate::rocks::Database;
+use crate::{Identity, StorageError, exit, rocks};
 
 /// Names the directory that counts. Whatever other `state-` directory there is, a crash left it.
 pub(crate) const CURRENT: &str = "CURRENT_STATE";
@@ -34,7 +35,7 @@ const ROW_OVERHEAD_BYTES: usize = 16;
 
 /// The state of a node.
 pub struct RocksState {
-    db: DB,
+    db: Database,
     /// The data directory.
     directory: PathBuf,
     generation: u64,
@@ -43,6 +44,8 @@ pub struct RocksState {
     cut: u64,
     /// How many of them are durable.
     durable_cut: Arc<AtomicU64>,
+    /// Of this process.
+    flushes: u64,
     without_wal: WriteOptions,
     /// Let go of after the database is closed.
     _lock: Arc<Lock>,
@@ -66,6 +69,7 @@ pub(crate) enum Replaced {
 impl RocksState {
     /// Creates an empty state, the first generation.
     pub(crate) fn create(directory: &Path, identity: &Identity, lock: Arc<Lock>) -> Result<Self, StorageError> {
+        let _inside = exit::enter();
         let db = create_generation(directory, 1, identity)?;
         sync_directory(directory).map_err(StorageError::io(directory, "sync"))?;
         point_at(directory, 1).map_err(StorageError::io(&directory.join(CURRENT), "write"))?;
@@ -73,12 +77,13 @@ impl RocksState {
     }
 
     pub(crate) fn open(directory: &Path, identity: &Identity, lock: Arc<Lock>) -> Result<Self, StorageError> {
+        let _inside = exit::enter();
         let generation = current(directory)?;
         let path = generation_path(directory, generation);
         if !path.is_dir() {
             return Err(StorageError::damaged(&path, "it is missing, and CURRENT_STATE names it"));
         }
-        let db = rocks::open(&options(&path)?, &path, &FAMILIES)?;
+        let db = Database::open(&options(&path)?, &path, &FAMILIES)?;
         let mut state = Self::of(db, directory, generation, identity, lock);
         let row = |name| state.db.get_cf(family(&state.db, META), name).map_err(StorageError::rocks(&path, "read"));
         if row(IDENT_ROW)?.as_deref() != Some(&identity.row()) {
@@ -91,7 +96,7 @@ impl RocksState {
         Ok(state)
     }
 
-    fn of(db: DB, directory: &Path, generation: u64, identity: &Identity, lock: Arc<Lock>) -> Self {
+    fn of(db: Database, directory: &Path, generation: u64, identity: &Identity, lock: Arc<Lock>) -> Self {
         let mut without_wal = WriteOptions::default();
         without_wal.disable_wal(true);
         Self {
@@ -101,6 +106,7 @@ impl RocksState {
             identity: *identity,
             cut: 0,
             durable_cut: Arc::default(),
+            flushes: 0,
             without_wal,
             _lock: lock,
         }
@@ -173,10 +179,12 @@ impl RocksState {
 
 impl StateDevice for RocksState {
     fn meta(&self) -> io::Result<Option<Bytes>> {
+        let _inside = exit::enter();
         Ok(self.meta_row()?.map(|(_, meta)| meta))
     }
 
     fn scan(&self, space: Space, visit: &mut dyn FnMut(&[u8], &[u8]) -> io::Result<()>) -> io::Result<()> {
+        let _inside = exit::enter();
         let rows = family(&self.db, space.name());
         for row in self.db.iterator_cf_opt(rows, rocks::scan_options(), IteratorMode::Start) {
             let (key, value) = row.map_err(StorageError::rocks(&self.path(), "read"))?;
@@ -206,6 +214,7 @@ impl StateDevice for RocksState {
                 }
             }
         }
+        let _inside = exit::enter();
         put_meta(&mut batch, &self.db, self.cut + 1, meta);
         self.db.write_opt(batch, &self.without_wal).map_err(StorageError::rocks(&self.path(), "write"))?;
         self.cut += 1;
@@ -213,12 +222,19 @@ impl StateDevice for RocksState {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        let _inside = exit::enter();
         flush(&self.db).map_err(StorageError::rocks(&self.path(), "flush"))?;
+        self.flushes += 1;
+        // The first writes the first tables; merging them comes after some.
+        if self.flushes.is_power_of_two() {
+            exit::mind();
+        }
         self.durable_cut.store(self.cut, Ordering::Release);
         Ok(())
     }
 
     fn replace(&mut self, rows: &mut dyn Iterator<Item = (Space, Bytes, Bytes)>, meta: &[u8]) -> io::Result<()> {
+        let _inside = exit::enter();
         self.replace_noting(rows, meta, &mut |_| Ok(()))
     }
 }
@@ -243,13 +259,13 @@ fn family<'a>(db: &'a DB, name: &str) -> &'a ColumnFamily {
     db.cf_handle(name).expect("the database was opened with this column family")
 }
 
-fn create_generation(directory: &Path, generation: u64, identity: &Identity) -> Result<DB, StorageError> {
+fn create_generation(directory: &Path, generation: u64, identity: &Identity) -> Result<Database, StorageError> {
     let path = generation_path(directory, generation);
     let mut options = options(&path)?;
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_error_if_exists(true);
-    let db = rocks::open(&options, &path, &FAMILIES)?;
+    let db = Database::open(&options, &path, &FAMILIES)?;
     let mut without_wal = WriteOptions::default();
     without_wal.disable_wal(true);
     db.put_cf_opt(family(&db, META), IDENT_ROW, identity.row(), &without_wal)
