@@ -44,7 +44,8 @@ pub enum NodeError {
     Thread(io::Error),
 }
 
-/// A running node. It serves until [`shutdown`](Self::shutdown).
+/// A running node. It serves until [`shutdown`](Self::shutdown). One that is dropped goes down in the same way on threads of its
+/// own, and the process may end meanwhile: what was acknowledged is on disk.
 pub struct Node {
     client_addr: SocketAddr,
     admin_addr: Option<SocketAddr>,

@@ -52,6 +52,8 @@ pub(crate) struct Telemetry {
     client_requests: Family<ClientLabels, Counter>,
     client_watches: Family<ClientLabels, Gauge>,
     watch_frames: Counter,
+    handshakes: Gauge,
+    handshakes_refused: Counter,
     agents: Known,
     clients: Known,
 }
@@ -69,6 +71,8 @@ impl Telemetry {
         let client_requests = Family::default();
         let client_watches = Family::default();
         let watch_frames = Counter::default();
+        let handshakes = Gauge::default();
+        let handshakes_refused = Counter::default();
         metrics.register(
             "requests",
             "Requests, by what they asked, how they ended and the client's software",
@@ -78,6 +82,12 @@ impl Telemetry {
         metrics.register("client_requests", "Requests, by identity", client_requests.clone());
         metrics.register("client_watches", "Open watches, by identity", client_watches.clone());
         metrics.register("watch_frames", "Frames sent on watches", watch_frames.clone());
+        metrics.register("handshakes", "Handshakes under way", handshakes.clone());
+        metrics.register(
+            "handshakes_refused",
+            "Clients sent away before a handshake, to come later",
+            handshakes_refused.clone(),
+        );
         metrics.register_collector(Box::new(collect::Collect::new(engine, registry)));
         Self {
             metrics,
@@ -86,6 +96,8 @@ impl Telemetry {
             client_requests,
             client_watches,
             watch_frames,
+            handshakes,
+            handshakes_refused,
             agents: Known::new(AGENTS_MAX),
             clients: Known::new(CLIENTS_MAX),
         }
@@ -104,11 +116,31 @@ impl Telemetry {
         }
     }
 
+    /// A handshake is under way as long as this lives.
+    pub(crate) fn handshake(&self) -> HandshakeUnderway {
+        self.handshakes.inc();
+        HandshakeUnderway(self.handshakes.clone())
+    }
+
+    /// Somebody was sent away before a handshake.
+    pub(crate) fn handshake_refused(&self) {
+        self.handshakes_refused.inc();
+    }
+
     /// Everything, as OpenMetrics text.
     pub(crate) fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.metrics)?;
         Ok(text)
+    }
+}
+
+/// Counts one handshake.
+pub(crate) struct HandshakeUnderway(Gauge);
+
+impl Drop for HandshakeUnderway {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

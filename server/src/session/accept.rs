@@ -43,7 +43,7 @@ pub(crate) async fn accept(plane: Arc<Plane>, door: Door) {
             Ok(underway) = Arc::clone(&validated).acquire_owned(), if !line.is_empty() => {
                 while let Some((since, incoming)) = line.pop_front() {
                     if since.elapsed() > WAIT_MAX {
-                        incoming.refuse();
+                        refuse(&plane, incoming);
                         continue;
                     }
                     tokio::spawn(serve(Arc::clone(&plane), door.clone(), incoming, underway));
@@ -54,11 +54,11 @@ pub(crate) async fn accept(plane: Arc<Plane>, door: Door) {
         };
         let Some(incoming) = incoming else { return };
         if door.endpoint.open_connections() >= plane.clients.connections_max + TOLD_MAX {
-            incoming.refuse();
+            refuse(&plane, incoming);
             continue;
         }
         if line.front().is_some_and(|(since, _)| since.elapsed() > WAIT) {
-            incoming.refuse();
+            refuse(&plane, incoming);
             continue;
         }
         if incoming.may_retry() {
@@ -75,9 +75,15 @@ pub(crate) async fn accept(plane: Arc<Plane>, door: Door) {
     }
 }
 
+fn refuse(plane: &Plane, incoming: Incoming) {
+    plane.telemetry.handshake_refused();
+    incoming.refuse();
+}
+
 /// `underway` is held as long as the handshake takes.
 async fn serve(plane: Arc<Plane>, door: Door, incoming: Incoming, underway: OwnedSemaphorePermit) {
     let remote = incoming.remote_address();
+    let counted = plane.telemetry.handshake();
     let Ok(connecting) = door.let_in(incoming) else { return };
     drop(door);
     let quic = match timeout(plane.clients.handshake_timeout, connecting).await {
@@ -85,7 +91,7 @@ async fn serve(plane: Arc<Plane>, door: Door, incoming: Incoming, underway: Owne
         Ok(Err(error)) => return plane.complaints.log(remote, &format_args!("the handshake failed: {error}")),
         Err(_) => return plane.complaints.log(remote, &"the handshake took too long"),
     };
-    drop(underway);
+    drop((underway, counted));
     let protocol = quic.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok()?.protocol);
     if plane.registry.len() >= plane.clients.connections_max {
         plane.complaints.log(remote, &"there are too many connections");

@@ -82,6 +82,8 @@ async fn what_clients_do_is_counted() {
         "hither_client_requests_total{client=\"admin\"} 3",
         "hither_client_watches{client=\"admin\"} 1",
         "hither_connections 1",
+        "hither_handshakes 0",
+        "hither_handshakes_refused_total 0",
         "hither_leader 1",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

@@ -110,7 +110,7 @@ pub async fn run(full_for: Duration) -> anyhow::Result<Figures> {
         client.put(format!("full/{number}"), "x".repeat(1000)).await?;
     }
     client.put("full/newcomer", "").await?;
-    let kept = client.lease(Duration::from_secs(5)).await?;
+    let kept = client.lease(Duration::from_secs(15)).await?;
     client.put("full/kept", "").lease(kept.id()).await?;
     let renewed = client.lease_grant(Duration::from_secs(60)).await?.lease;
     client.put("full/renewed", "").lease(renewed).await?;

@@ -149,6 +149,8 @@ async fn storm(clients: usize, holders: usize) -> anyhow::Result<()> {
     let waiting = figures.lost_waiting;
     let lost = format!("{} of {}, {waiting} before their clients were back", figures.leases_lost, figures.leases);
     report.row("leases lost", 0, lost, figures.leases_lost == 0);
+    let underway = figures.handshakes_max;
+    report.row("handshakes under way at once, at most", 256, underway, (1..=256).contains(&underway));
     report.row("greetings in one second, at most", "-", figures.per_second_max, true);
     let server = format!("{:.0} MiB, {} of processor", figures.server_mib, seconds(figures.server_processor));
     report.row("the server with everybody back", "600 MiB", server, figures.server_mib <= 600.0);

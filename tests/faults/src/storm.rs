@@ -31,6 +31,8 @@ pub struct Figures {
     pub all_back: Duration,
     /// Greetings in the second that had most of them.
     pub per_second_max: usize,
+    /// Handshakes that the server had under way at once, at most, of what was seen ten times a second.
+    pub handshakes_max: usize,
     /// Leases whose clients lost them, or that are not there any more.
     pub leases_lost: usize,
     /// Those of them that were lost while their clients were not back.
@@ -114,6 +116,8 @@ pub async fn run(clients: usize, holders: usize) -> anyhow::Result<Figures> {
         if figures.most_back.is_zero() && missing.len() * 20 <= clients {
             figures.most_back = elapsed;
         }
+        let handshakes = node.metric("hither_handshakes").await.context("the admin port answers")?;
+        figures.handshakes_max = figures.handshakes_max.max(handshakes as usize);
         ensure!(elapsed < ALL, "{} clients are not back after {elapsed:?}", missing.len());
         tokio::time::sleep(LOOK).await;
     }

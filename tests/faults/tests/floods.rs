@@ -42,7 +42,7 @@ const PROMPT: Duration = Duration::from_secs(60);
 const NEIGHBOUR: Duration = Duration::from_secs(2);
 /// What the server may have grown by meanwhile, and once it is over, at the latest after so long. Seen: 1 MiB.
 const GROWTH_MIB: f64 = 16.0;
-const SETTLED: Duration = Duration::from_secs(5);
+const SETTLED: Duration = Duration::from_secs(30);
 
 /// Somebody who goes on with their work.
 struct Neighbour {
