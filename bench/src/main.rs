@@ -10,6 +10,7 @@ mod kept;
 mod latency;
 mod limits;
 mod machine;
+mod pace;
 mod plan;
 mod process;
 mod registry;
@@ -82,6 +83,10 @@ pub(crate) struct Run {
     /// How often each system gets its turn; the tables show medians.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Minutes to spend on waiting for the machine, if it slows down, and on rounds that are measured again because its pace
+    /// changed meanwhile; with 0 its pace is not looked at.
+    #[arg(long, default_value_t = 20.0)]
+    patience: f64,
     /// Systems left out: `etcd`, `Hither` or `bare QUIC`.
     #[arg(long)]
     without: Vec<String>,

@@ -1,8 +1,11 @@
 //! Which workloads run, in which order, and whose turn it is.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Context;
 
 use crate::kept::Kept;
+use crate::pace::Pace;
 use crate::process::Server;
 use crate::report::{Page, Section};
 use crate::target::System;
@@ -71,6 +74,36 @@ struct Row {
     name: &'static str,
     work: Work,
     limit: Option<Limit>,
+}
+
+impl Row {
+    /// Whose turn it is in each round.
+    fn turns(&self, systems: &[System], with_limit: bool) -> Vec<Turn> {
+        let systems = systems.iter().filter(|system| self.work.is_for(**system)).map(|&system| Turn::System(system));
+        systems.chain(self.limit.filter(|_| with_limit).map(Turn::Limit)).collect()
+    }
+}
+
+/// One of a round.
+enum Turn {
+    System(System),
+    Limit(Limit),
+}
+
+impl Turn {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::System(system) => system.name(),
+            Self::Limit(_) => BARE,
+        }
+    }
+
+    async fn take(&self, run: &Run, row: &Row) -> anyhow::Result<Figures> {
+        match *self {
+            Self::System(system) => turn(run, system, row.work).await,
+            Self::Limit(limit) => limit_turn(run, limit).await,
+        }
+    }
 }
 
 const fn closed(section: &'static str, name: &'static str, op: Op, in_flight: usize, connections: usize) -> Row {
@@ -162,6 +195,7 @@ pub(crate) async fn run(run: &Run) -> anyhow::Result<()> {
     systems.retain(|system| !is_left_out(system.name()));
     let mut page = Page::new(machine::describe(run), run.rounds, run.seconds);
     let mut kept = Kept::open(&run.kept, run.seconds)?;
+    let mut pace = Pace::new(Duration::from_secs_f64(run.patience * 60.0));
     let is_asked_for = |row: &&Row| {
         let is_skipped = run.skip.iter().any(|skip| row.name.contains(skip));
         !is_skipped && run.only.as_deref().is_none_or(|only| row.name.contains(only))
@@ -169,21 +203,36 @@ pub(crate) async fn run(run: &Run) -> anyhow::Result<()> {
     for row in ROWS.iter().filter(is_asked_for) {
         let mut section = Section::new(row.section, row.name);
         for round in 1..=run.rounds {
-            for &system in systems.iter().filter(|system| row.work.is_for(**system)) {
-                let measure = async || turn(run, system, row.work).await;
-                let figures = kept.or_measure(row.name, system.name(), round, measure).await;
-                let figures = figures
-                    .with_context(|| format!("{} on {}, round {round} of {}", row.name, system.name(), run.rounds))?;
-                section.add(system.name(), figures);
+            let turns = row.turns(&systems, !is_left_out(BARE));
+            if let Some(known) = kept.round(row.name, turns.iter().map(Turn::name), round) {
+                known.into_iter().for_each(|(name, figures)| section.add(name, figures));
+                continue;
             }
-            if let Some(limit) = row.limit.filter(|_| !is_left_out(BARE)) {
-                let measure = async || limit_turn(run, limit).await;
-                let figures = kept.or_measure(row.name, BARE, round, measure).await;
-                section.add(BARE, figures.with_context(|| format!("{}: the limit", row.name))?);
+            let measured = loop {
+                pace.ready().await?;
+                let began = Instant::now();
+                let mut measured = Vec::new();
+                for turn in &turns {
+                    let figures = turn.take(run, row).await;
+                    let figures = figures
+                        .with_context(|| format!("{} on {}, round {round} of {}", row.name, turn.name(), run.rounds))?;
+                    eprintln!("{} {round} {}: {figures:.3?}", row.name, turn.name());
+                    measured.push((turn.name(), figures));
+                    pace.look().await?;
+                }
+                if pace.was_steady(began) {
+                    break measured;
+                }
+                eprintln!("{} {round}: once more, since the machine changed its pace", row.name);
+            };
+            for (name, figures) in measured {
+                kept.keep(row.name, name, round, &figures)?;
+                section.add(name, figures);
             }
         }
         page.push(section);
     }
+    page.paced(pace.describe());
     if run.only.is_some() {
         print!("{}", page.render());
         return Ok(());

@@ -23,6 +23,8 @@ pub(crate) struct Page {
     rounds: usize,
     seconds: f64,
     sections: Vec<Section>,
+    /// How steady the machine was.
+    pace: String,
 }
 
 impl Section {
@@ -53,11 +55,15 @@ impl Section {
 
 impl Page {
     pub(crate) fn new(machine: String, rounds: usize, seconds: f64) -> Self {
-        Self { machine, rounds, seconds, sections: Vec::new() }
+        Self { machine, rounds, seconds, sections: Vec::new(), pace: String::new() }
     }
 
     pub(crate) fn push(&mut self, section: Section) {
         self.sections.push(section);
+    }
+
+    pub(crate) fn paced(&mut self, pace: String) {
+        self.pace = pace;
     }
 
     pub(crate) fn render(&self) -> String {
@@ -70,8 +76,8 @@ impl Page {
              over all of them. Both systems acknowledge a put after fdatasync. Hither speaks QUIC with TLS and mutual \
              authentication, etcd plain HTTP/2. \"bare QUIC\" is no store at all: an echo of 300-byte messages over one stream, 300-byte messages pushed to raw streams, or, \
              beside put to event, one that is written to a file and synced before it goes on to another connection: \
-             what the machine allows. Compare within one table only.\n",
-            self.machine, self.rounds, self.seconds, PUTS_MIN
+             what the machine allows. Compare within one table only. {}\n",
+            self.machine, self.rounds, self.seconds, PUTS_MIN, self.pace
         );
         let measured = self
             .sections
