@@ -196,6 +196,7 @@ pub(crate) async fn run(run: &Run) -> anyhow::Result<()> {
     let mut page = Page::new(machine::describe(run), run.rounds, run.seconds);
     let mut kept = Kept::open(&run.kept, run.seconds)?;
     let mut pace = Pace::new(Duration::from_secs_f64(run.patience * 60.0));
+    let mut failed = Vec::new();
     let is_asked_for = |row: &&Row| {
         let is_skipped = run.skip.iter().any(|skip| row.name.contains(skip));
         !is_skipped && run.only.as_deref().is_none_or(|only| row.name.contains(only))
@@ -213,7 +214,15 @@ pub(crate) async fn run(run: &Run) -> anyhow::Result<()> {
                 let began = Instant::now();
                 let mut measured = Vec::new();
                 for turn in &turns {
-                    let figures = turn.take(run, row).await;
+                    let figures = match turn.take(run, row).await {
+                        // A machine that stands still for seconds has leases end and requests time out, of whoever it is.
+                        Err(error) => {
+                            failed.push(format!("{} on {} ({error:#})", row.name, turn.name()));
+                            eprintln!("once more: {error:#}");
+                            turn.take(run, row).await
+                        }
+                        taken => taken,
+                    };
                     let figures = figures
                         .with_context(|| format!("{} on {}, round {round} of {}", row.name, turn.name(), run.rounds))?;
                     eprintln!("{} {round} {}: {figures:.3?}", row.name, turn.name());
@@ -232,7 +241,8 @@ pub(crate) async fn run(run: &Run) -> anyhow::Result<()> {
         }
         page.push(section);
     }
-    page.paced(pace.describe());
+    let failed = if failed.is_empty() { String::new() } else { format!(" Failed once: {}.", failed.join("; ")) };
+    page.paced(pace.describe() + &failed);
     if run.only.is_some() {
         print!("{}", page.render());
         return Ok(());
