@@ -4,23 +4,15 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::{env, io};
 
 use common::*;
 use hither_state::device::{LogDevice, LogItem, LogReader, LogRecord, RowChange, Space, StateDevice};
 
-const DIRECTORY: &str = "HITHER_STORAGE_TEST_DIRECTORY";
-
-/// Runs one of the ignored tests below, which do nothing otherwise, as a process of its own on this directory.
-fn child(name: &str, directory: &Path) -> Child {
-    Command::new(env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "--nocapture", name])
-        .env(DIRECTORY, directory)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
+fn start(name: &str, directory: &Path) -> Child {
+    child(name, directory).stdout(Stdio::piped()).spawn().unwrap()
 }
 
 /// Tells the parent, in a line of its own whatever the test harness writes.
@@ -47,7 +39,7 @@ fn kill_after(mut child: Child, count: usize) -> Vec<String> {
 #[test]
 #[ignore = "a child of another test"]
 fn child_that_appends() {
-    let Some(directory) = env::var_os(DIRECTORY).map(PathBuf::from) else { return };
+    let Some(directory) = own_directory() else { return };
     let (mut log, _state) = open(&directory).unwrap();
     let recovered = log.recover().unwrap();
     let mut next = recovered.range.map_or(1, |(_, last)| last + 1);
@@ -72,7 +64,7 @@ fn a_killed_process_has_lost_nothing_that_it_acknowledged() {
     drop(create(&path));
     let mut acknowledged = 0;
     for round in 1..=5 {
-        let told = kill_after(child("child_that_appends", &path), 100 * round);
+        let told = kill_after(start("child_that_appends", &path), 100 * round);
         let told: Vec<u64> = told.iter().map(|line| line.parse().unwrap()).collect();
         assert!(told.is_sorted() && told[0] > acknowledged, "acknowledged in order, and no index twice");
         acknowledged = *told.last().unwrap();
@@ -92,7 +84,7 @@ fn a_killed_process_has_lost_nothing_that_it_acknowledged() {
 #[test]
 #[ignore = "a child of another test"]
 fn child_that_writes_state() {
-    let Some(directory) = env::var_os(DIRECTORY).map(PathBuf::from) else { return };
+    let Some(directory) = own_directory() else { return };
     let (_log, mut state) = open(&directory).unwrap();
     let at = state.meta().unwrap().map_or(0, |meta| String::from_utf8(meta.to_vec()).unwrap().parse().unwrap());
     for number in at + 1_u64.. {
@@ -114,7 +106,7 @@ fn a_killed_process_leaves_a_state_of_one_moment_and_not_before_the_last_flush()
     let path = directory.path().join("data");
     drop(create(&path));
     for round in 1..=4 {
-        let told = kill_after(child("child_that_writes_state", &path), 5 * round);
+        let told = kill_after(start("child_that_writes_state", &path), 5 * round);
         let flushed: u64 = told.last().unwrap().parse().unwrap();
         let (_log, state) = open(&path).unwrap();
         let meta = state.meta().unwrap().unwrap();
@@ -141,7 +133,7 @@ fn a_killed_process_leaves_a_state_of_one_moment_and_not_before_the_last_flush()
 #[test]
 #[ignore = "a child of another test"]
 fn child_that_holds() {
-    let Some(directory) = env::var_os(DIRECTORY).map(PathBuf::from) else { return };
+    let Some(directory) = own_directory() else { return };
     let _held = open(&directory).unwrap();
     loop {
         tell("held");
@@ -154,7 +146,7 @@ fn a_second_process_is_told_which_one_was_first_and_may_follow_when_it_is_gone()
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("data");
     drop(create(&path));
-    let mut holder = child("child_that_holds", &path);
+    let mut holder = start("child_that_holds", &path);
     let mut lines = BufReader::new(holder.stdout.take().unwrap()).lines();
     lines.find(|line| line.as_ref().unwrap() == "told held").unwrap().unwrap();
 
@@ -171,7 +163,7 @@ fn a_second_process_is_told_which_one_was_first_and_may_follow_when_it_is_gone()
 #[test]
 #[ignore = "a child of another test"]
 fn child_that_fills_its_disk() {
-    let Some(directory) = env::var_os(DIRECTORY).map(PathBuf::from) else { return };
+    let Some(directory) = own_directory() else { return };
     let (mut log, _state) = open(&directory).unwrap();
     let mut next = 1;
     while log.write(&[append(next)], true).is_ok() {

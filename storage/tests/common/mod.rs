@@ -1,9 +1,10 @@
 //! What the tests of the data directory share.
 #![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
 
-use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
 
 use bytes::Bytes;
 use hither_protocol::{ClusterId, NodeId, UnixMillis};
@@ -19,6 +20,21 @@ pub fn create(path: &Path) -> (FileLog, RocksState) {
 
 pub fn open(path: &Path) -> Result<(FileLog, RocksState), StorageError> {
     DataDir::open(path, None).map(DataDir::into_devices)
+}
+
+/// Where a child finds its directory.
+pub const DIRECTORY: &str = "HITHER_STORAGE_TEST_DIRECTORY";
+
+/// Runs one of this file's ignored tests, which do nothing otherwise, as a process of its own on this directory.
+pub fn child(name: &str, directory: &Path) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--ignored", "--exact", "--nocapture", name]).env(DIRECTORY, directory);
+    command
+}
+
+/// The directory of a child; none if this is no child.
+pub fn own_directory() -> Option<PathBuf> {
+    env::var_os(DIRECTORY).map(PathBuf::from)
 }
 
 pub fn payload(index: u64) -> Bytes {
