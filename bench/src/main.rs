@@ -85,8 +85,8 @@ pub(crate) struct Run {
     rounds: usize,
     /// Minutes to spend on waiting for the machine, if it slows down, and on rounds that are measured again because its pace
     /// changed meanwhile; with 0 its pace is not looked at.
-    #[arg(long, default_value_t = 20.0)]
-    patience: f64,
+    #[arg(long, default_value_t = 20)]
+    patience: u32,
     /// Systems left out: `etcd`, `Hither` or `bare QUIC`.
     #[arg(long)]
     without: Vec<String>,

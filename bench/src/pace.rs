@@ -24,27 +24,18 @@ pub(crate) struct Pace {
     quickest: f64,
     waited: Duration,
     again: usize,
-    is_out: bool,
 }
 
 impl Pace {
     /// With no patience nothing is measured.
     pub(crate) fn new(patience: Duration) -> Self {
-        Self {
-            patience,
-            round: Vec::new(),
-            slowest: f64::INFINITY,
-            quickest: 0.0,
-            waited: Duration::ZERO,
-            again: 0,
-            is_out: patience.is_zero(),
-        }
+        Self { patience, round: Vec::new(), slowest: f64::INFINITY, quickest: 0.0, waited: Duration::ZERO, again: 0 }
     }
 
     /// Waits until the machine is about as quick as it was.
     pub(crate) async fn ready(&mut self) -> anyhow::Result<()> {
         self.round.clear();
-        while !self.is_out {
+        while !self.is_out() {
             let now = measure().await?;
             self.see(now);
             if now >= self.quickest * READY {
@@ -60,7 +51,7 @@ impl Pace {
 
     /// To be called after each turn.
     pub(crate) async fn look(&mut self) -> anyhow::Result<()> {
-        if !self.is_out {
+        if !self.is_out() {
             self.see(measure().await?);
         }
         Ok(())
@@ -68,7 +59,7 @@ impl Pace {
 
     /// Whether the round, which began so long ago, is as good as it gets; if not, it is to be measured again.
     pub(crate) fn was_steady(&mut self, began: Instant) -> bool {
-        if self.is_out || is_steady(&self.round) {
+        if self.is_out() || is_steady(&self.round) {
             return true;
         }
         self.again += 1;
@@ -81,7 +72,8 @@ impl Pace {
         if self.quickest == 0.0 {
             return String::new();
         }
-        let end = if self.is_out { "; then there was no patience left, and the rest was taken as it came" } else { "" };
+        let end =
+            if self.is_out() { "; then there was no patience left, and the rest was taken as it came" } else { "" };
         format!(
             "Before and after every turn the bare echo says how quick the machine is: {:.0} to {:.0} thousand a second. \
              A round in which that changed by more than {:.0} % is measured again ({} were), and none begins below {:.0} % \
@@ -103,7 +95,10 @@ impl Pace {
 
     fn take(&mut self, time: Duration) {
         self.patience = self.patience.saturating_sub(time);
-        self.is_out = self.patience.is_zero();
+    }
+
+    const fn is_out(&self) -> bool {
+        self.patience.is_zero()
     }
 }
 

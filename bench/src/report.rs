@@ -10,6 +10,11 @@ use crate::workload::{Figures, median};
 /// What may not happen in any run: a median would hide what happened in one of three.
 const SUMMED: [&str; 2] = ["lost", "doubled"];
 
+/// Whether anything was lost or doubled in a run.
+pub(crate) fn has_lost(figures: &Figures) -> bool {
+    SUMMED.iter().any(|name| figures.get(name).is_some_and(|&count| count > 0.0))
+}
+
 /// The figures of one workload: every run of every system.
 pub(crate) struct Section {
     title: &'static str,
@@ -144,6 +149,12 @@ mod tests {
         let text = page.render();
         assert!(text.contains("| put, 1 in flight | Hither | 3.00 |"), "{text}");
         assert!(text.contains("| put, 1 in flight | etcd | 30,000 |"), "{text}");
+    }
+
+    #[test]
+    fn what_was_lost_or_doubled_is_seen_and_zeros_and_other_figures_are_not() {
+        assert!(has_lost(&Figures::from([("lost", 0.0), ("doubled", 1.0)])));
+        assert!(!has_lost(&Figures::from([("lost", 0.0), ("doubled", 0.0), ("operations/s", 7.0)])));
     }
 
     #[test]
