@@ -196,7 +196,7 @@ pub(crate) async fn run(run: &Run) -> anyhow::Result<()> {
     let mut page = Page::new(machine::describe(run), run.rounds, run.seconds);
     let mut kept = Kept::open(&run.kept, run.seconds)?;
     let mut pace = Pace::new(60 * Duration::from_secs(run.patience.into()));
-    let mut failed = Vec::new();
+    let (mut failed, mut resumed) = (Vec::new(), 0);
     let is_asked_for = |row: &&Row| {
         let is_skipped = run.skip.iter().any(|skip| row.name.contains(skip));
         !is_skipped && run.only.as_deref().is_none_or(|only| row.name.contains(only))
@@ -207,6 +207,7 @@ pub(crate) async fn run(run: &Run) -> anyhow::Result<()> {
             let turns = row.turns(&systems, !is_left_out(BARE));
             if let Some(known) = kept.round(row.name, turns.iter().map(Turn::name), round) {
                 known.into_iter().for_each(|(name, figures)| section.add(name, figures));
+                resumed += 1;
                 continue;
             }
             let measured = measure(run, row, round, &turns, &mut pace, &mut failed).await?;
@@ -218,7 +219,11 @@ pub(crate) async fn run(run: &Run) -> anyhow::Result<()> {
         page.push(section);
     }
     let failed = if failed.is_empty() { String::new() } else { format!(" Failed once: {}.", failed.join("; ")) };
-    page.paced(pace.describe() + &failed);
+    let resumed = match resumed {
+        0 => String::new(),
+        rounds => format!(" The run was cut off once: of its first {rounds} rounds nothing is said here."),
+    };
+    page.paced(pace.describe() + &failed + &resumed);
     if run.only.is_some() {
         print!("{}", page.render());
         return Ok(());
