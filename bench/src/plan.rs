@@ -218,12 +218,12 @@ pub(crate) async fn run(run: &Run) -> anyhow::Result<()> {
         }
         page.push(section);
     }
-    let failed = if failed.is_empty() { String::new() } else { format!(" Failed once: {}.", failed.join("; ")) };
+    let failed = if failed.is_empty() { String::new() } else { format!("Failed once: {}.", failed.join("; ")) };
     let resumed = match resumed {
         0 => String::new(),
-        rounds => format!(" The run was cut off once: of its first {rounds} rounds nothing is said here."),
+        rounds => format!("The run was cut off once: of its first {rounds} rounds nothing is said here."),
     };
-    page.paced(pace.describe() + &failed + &resumed);
+    page.remark([pace.describe(), failed, resumed]);
     if run.only.is_some() {
         print!("{}", page.render());
         return Ok(());

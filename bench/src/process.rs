@@ -28,6 +28,11 @@ const END: Duration = Duration::from_secs(30);
 const LOG: &str = "log";
 /// For so long memory does not fall any more when it is at rest.
 const REST: Duration = Duration::from_secs(2);
+/// With less than this share of a core for so long, a server has nothing to do.
+const IDLE: f64 = 0.05;
+const LULL: Duration = Duration::from_millis(100);
+/// So long it may have something to do.
+const LULL_WAIT: Duration = Duration::from_secs(10);
 /// What does not count as falling.
 const NOISE_BYTES: u64 = 64 << 10;
 
@@ -105,6 +110,22 @@ impl Server {
     /// CPU time that the process has used.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
         cpu(&self.child.id().to_string())
+    }
+
+    /// Waits until it has nothing left to do of what was before, such as closing connections with thousands of watchers.
+    pub(crate) async fn at_rest(&self) -> anyhow::Result<()> {
+        let began = Instant::now();
+        let mut used = self.cpu()?;
+        loop {
+            tokio::time::sleep(LULL).await;
+            let now = self.cpu()?;
+            // A thread that has ended takes its time along.
+            if now.saturating_sub(used) < LULL.mul_f64(IDLE) {
+                return Ok(());
+            }
+            ensure!(began.elapsed() < LULL_WAIT, "the server has been busy for {LULL_WAIT:?} with nothing to do");
+            used = now;
+        }
     }
 
     /// Resident memory in bytes.

@@ -29,7 +29,7 @@ pub(crate) struct Page {
     seconds: f64,
     sections: Vec<Section>,
     /// How steady the machine was.
-    pace: String,
+    remarks: String,
 }
 
 impl Section {
@@ -60,15 +60,19 @@ impl Section {
 
 impl Page {
     pub(crate) fn new(machine: String, rounds: usize, seconds: f64) -> Self {
-        Self { machine, rounds, seconds, sections: Vec::new(), pace: String::new() }
+        Self { machine, rounds, seconds, sections: Vec::new(), remarks: String::new() }
     }
 
     pub(crate) fn push(&mut self, section: Section) {
         self.sections.push(section);
     }
 
-    pub(crate) fn paced(&mut self, pace: String) {
-        self.pace = pace;
+    /// How it went: the sentences that are not empty.
+    pub(crate) fn remark(&mut self, sentences: impl IntoIterator<Item = String>) {
+        for sentence in sentences.into_iter().filter(|sentence| !sentence.is_empty()) {
+            self.remarks.push(' ');
+            self.remarks.push_str(&sentence);
+        }
     }
 
     pub(crate) fn render(&self) -> String {
@@ -81,8 +85,8 @@ impl Page {
              over all of them. Both systems acknowledge a put after fdatasync. Hither speaks QUIC with TLS and mutual \
              authentication, etcd plain HTTP/2. \"bare QUIC\" is no store at all: an echo of 300-byte messages over one stream, 300-byte messages pushed to raw streams, or, \
              beside put to event, one that is written to a file and synced before it goes on to another connection: \
-             what the machine allows. Compare within one table only. {}\n",
-            self.machine, self.rounds, self.seconds, PUTS_MIN, self.pace
+             what the machine allows. Compare within one table only.{}\n",
+            self.machine, self.rounds, self.seconds, PUTS_MIN, self.remarks
         );
         let measured = self
             .sections
