@@ -26,8 +26,8 @@ enum Bound {
     MostTimesBare(f64),
     /// At most this more than the bare machine's.
     MostOverBare(f64),
-    /// No further than such a part from another of its figures, above or below.
-    Near(f64, &'static str),
+    /// No further than such a part from this, above or below.
+    Near(f64, f64),
 }
 
 struct Asked {
@@ -74,9 +74,9 @@ const ASKED: &[Asked] = &[
     asked("10,000 instances", "idle CPU, % of a core", Most(3.0)),
     asked("10,000 instances", "server KiB/instance", Most(1.5)),
     asked("10,000 instances", "last gone after kill s", Most(10.5)),
-    asked("puts beside idle watchers", "puts/s beside 1,000", Near(0.1, "puts/s beside none")),
-    asked("puts beside idle watchers", "puts/s beside 10,000", Near(0.1, "puts/s beside none")),
-    asked("puts beside idle watchers", "puts/s beside 10,000", Near(0.1, "puts/s beside 1,000")),
+    asked("puts beside idle watchers", "beside 1,000, % of none", Near(0.1, 100.0)),
+    asked("puts beside idle watchers", "beside 10,000, % of none", Near(0.1, 100.0)),
+    asked("puts beside idle watchers", "beside 10,000, % of 1,000", Near(0.1, 100.0)),
     asked("list 100,000 keys", "list p50 ms", MostTimes(0.35)),
     asked("start on an empty directory", "exec to first put ms", MostTimes(0.5)),
 ];
@@ -112,9 +112,7 @@ fn limit(measured: &Measured, workload: &'static str, figure: &str, bound: &Boun
         Least(least) => (least, "at least".into()),
         MostTimesBare(times) => (of(BARE)? * times, format!("at most {times} times {BARE}")),
         MostOverBare(more) => (of(BARE)? + more, format!("at most {BARE} and {more} more")),
-        Near(part, other) => {
-            (measured.get(workload, HITHER, other)?, format!("within {:.0} % of {other}", part * 100.0))
-        }
+        Near(part, this) => (this, format!("within {:.0} % of", part * 100.0)),
     })
 }
 
@@ -140,7 +138,7 @@ mod tests {
     #[test]
     fn what_is_to_be_near_may_be_neither_below_nor_above() {
         let beside = |some| {
-            let figures = [("puts/s beside none", 100.0), ("puts/s beside 1,000", some)];
+            let figures = [("beside 1,000, % of none", some)];
             Measured([(("puts beside idle watchers", HITHER), figures.into())].into())
         };
         for (some, verdict) in [(89.0, "**no**"), (91.0, "yes"), (109.0, "yes"), (111.0, "**no**")] {
