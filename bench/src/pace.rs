@@ -34,14 +34,7 @@ impl Pace {
 
     /// Waits until the machine is about as quick as it was.
     pub(crate) async fn ready(&mut self) -> anyhow::Result<()> {
-        self.round.clear();
-        while !self.is_out() {
-            let now = measure().await?;
-            self.see(now);
-            if now >= self.quickest * READY {
-                break;
-            }
-            self.round.clear();
+        while !self.is_out() && !self.is_ready(measure().await?) {
             tokio::time::sleep(LOOK).await;
             self.waited += LOOK;
             self.take(LOOK);
@@ -87,6 +80,13 @@ impl Pace {
         )
     }
 
+    /// Whether a round may begin with this moment.
+    fn is_ready(&mut self, now: f64) -> bool {
+        self.round.clear();
+        self.see(now);
+        now >= self.quickest * READY
+    }
+
     fn see(&mut self, pace: f64) {
         self.round.push(pace);
         self.slowest = self.slowest.min(pace);
@@ -129,6 +129,16 @@ mod tests {
             said.contains("150 to 700 thousand") && said.contains("(1 were)") && said.contains("no patience"),
             "{said}"
         );
+    }
+
+    #[test]
+    fn no_round_begins_while_the_machine_is_much_slower_than_it_was() {
+        let mut pace = Pace::new(Duration::from_secs(1));
+        assert!(pace.is_ready(700e3), "nothing quicker is known");
+        assert!(!pace.is_ready(300e3));
+        assert!(pace.is_ready(400e3));
+        pace.see(390e3);
+        assert!(pace.was_steady(Instant::now()), "what was before the round does not count");
     }
 
     #[test]
