@@ -26,8 +26,8 @@ enum Bound {
     MostTimesBare(f64),
     /// At most this more than the bare machine's.
     MostOverBare(f64),
-    /// No further than such a part from this, above or below.
-    Near(f64, f64),
+    /// A percentage no further than this from 100, above or below.
+    Even(f64),
 }
 
 struct Asked {
@@ -44,7 +44,7 @@ const HITHER: &str = "Hither";
 const ETCD: &str = "etcd";
 const BARE: &str = "bare QUIC";
 
-use Bound::{Least, LeastTimes, Most, MostOverBare, MostTimes, MostTimesBare, Near};
+use Bound::{Even, Least, LeastTimes, Most, MostOverBare, MostTimes, MostTimesBare};
 
 const ASKED: &[Asked] = &[
     asked("put, 1 in flight", "p50 ms", MostTimes(0.75)),
@@ -74,9 +74,9 @@ const ASKED: &[Asked] = &[
     asked("10,000 instances", "idle CPU, % of a core", Most(3.0)),
     asked("10,000 instances", "server KiB/instance", Most(1.5)),
     asked("10,000 instances", "last gone after kill s", Most(10.5)),
-    asked("puts beside idle watchers", "beside 1,000, % of none", Near(0.1, 100.0)),
-    asked("puts beside idle watchers", "beside 10,000, % of none", Near(0.1, 100.0)),
-    asked("puts beside idle watchers", "beside 10,000, % of 1,000", Near(0.1, 100.0)),
+    asked("puts beside idle watchers", "beside 1,000, % of none", Even(10.0)),
+    asked("puts beside idle watchers", "beside 10,000, % of none", Even(10.0)),
+    asked("puts beside idle watchers", "beside 10,000, % of 1,000", Even(10.0)),
     asked("list 100,000 keys", "list p50 ms", MostTimes(0.35)),
     asked("start on an empty directory", "exec to first put ms", MostTimes(0.5)),
 ];
@@ -90,7 +90,7 @@ pub(crate) fn table(measured: &Measured, show: impl Fn(f64) -> String) -> String
         let is_kept = match bound {
             Least(_) | LeastTimes(_) => ours >= limit,
             Most(_) | MostTimes(_) | MostTimesBare(_) | MostOverBare(_) => ours <= limit,
-            Near(part, _) => (ours - limit).abs() <= part * limit,
+            Even(apart) => (ours - limit).abs() <= *apart,
         };
         let verdict = if is_kept { "yes" } else { "**no**" };
         // Writing to a String does not fail.
@@ -112,7 +112,7 @@ fn limit(measured: &Measured, workload: &'static str, figure: &str, bound: &Boun
         Least(least) => (least, "at least".into()),
         MostTimesBare(times) => (of(BARE)? * times, format!("at most {times} times {BARE}")),
         MostOverBare(more) => (of(BARE)? + more, format!("at most {BARE} and {more} more")),
-        Near(part, this) => (this, format!("within {:.0} % of", part * 100.0)),
+        Even(apart) => (100.0, format!("at most {apart} apart from")),
     })
 }
 
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_to_be_near_may_be_neither_below_nor_above() {
+    fn what_is_to_be_even_may_be_neither_below_nor_above() {
         let beside = |some| {
             let figures = [("beside 1,000, % of none", some)];
             Measured([(("puts beside idle watchers", HITHER), figures.into())].into())

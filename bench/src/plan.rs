@@ -221,7 +221,7 @@ pub(crate) async fn run(run: &Run) -> anyhow::Result<()> {
     let failed = if failed.is_empty() { String::new() } else { format!("Failed once: {}.", failed.join("; ")) };
     let resumed = match resumed {
         0 => String::new(),
-        rounds => format!("The run was cut off once: of its first {rounds} rounds nothing is said here."),
+        rounds => format!("The run was cut off and resumed: of {rounds} rounds from before nothing is said here."),
     };
     page.remark([pace.describe(), failed, resumed]);
     if run.only.is_some() {
